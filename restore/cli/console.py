@@ -1,0 +1,78 @@
+"""The only place that prints: results to stdout, messages and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import unicodedata
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_out = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def printable(text: object) -> str:
+    """Escape control characters and undecodable bytes, so that a file name cannot steer the terminal."""
+    return "".join(_escape(character) for character in str(text))
+
+
+def say(message: str) -> None:
+    """Print a message for the person, on stderr."""
+    _err.print(printable(message))
+
+
+def warn(message: str) -> None:
+    """Print a warning, on stderr."""
+    _err.print(f"warning: {printable(message)}", style="yellow")
+
+
+def error(message: str) -> None:
+    """Print an error, on stderr."""
+    _err.print(f"error: {printable(message)}", style="red")
+
+
+def result(text: str) -> None:
+    """Print a result, on stdout."""
+    _out.print(printable(text))
+
+
+def table(content: Table) -> None:
+    """Print a table of results, on stdout."""
+    _out.print(content, soft_wrap=False)
+
+
+def result_json(document: dict[str, Any]) -> None:
+    """Print a JSON document on stdout; it never holds NaN or Infinity."""
+    json.dump(_finite(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def stderr_console() -> Console:
+    """Return the console that progress is drawn on."""
+    return _err
+
+
+def is_terminal() -> bool:
+    """Return whether progress bars make sense: a terminal that can move its cursor, and no CI."""
+    return _err.is_terminal and not _err.is_dumb_terminal
+
+
+def _escape(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Cs" or (category == "Cc" and character != "\t"):
+        return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return character
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,78 @@
+"""Training samples: clean photographs in memory, random patches, degraded as they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from restore.errors import NothingToDoError
+from restore.images import list_images, read_photo
+
+
+class CleanPatches:
+    """Random patches of clean photographs, flipped and rotated, every pixel of the set as likely as any other.
+
+    Args:
+        photos: (3,H,W) uint8 tensors.
+        generator: the only source of randomness, so that its state is the position in the data.
+    """
+
+    def __init__(self, photos: Sequence[Tensor], generator: torch.Generator) -> None:
+        self.photos = photos
+        self.generator = generator
+        self.areas = torch.tensor([photo[0].numel() for photo in photos], dtype=torch.float64)
+
+    def draw(self, batch_size: int, patch_size: int) -> Tensor:
+        """Return (batch_size,3,patch_size,patch_size) float32 in [0,1]; smaller photographs are mirrored outwards."""
+        chosen = torch.multinomial(self.areas, batch_size, replacement=True, generator=self.generator)
+        patches = torch.stack([self._patch(self.photos[index], patch_size) for index in chosen.tolist()])
+        return patches.float().div_(255).contiguous(memory_format=torch.channels_last)
+
+    def _patch(self, photo: Tensor, size: int) -> Tensor:
+        height, width = photo.shape[-2:]
+        top, left = self._below(max(1, height - size + 1)), self._below(max(1, width - size + 1))
+        patch = photo[:, top : top + size, left : left + size]
+        patch = torch.rot90(patch, self._below(4), dims=(1, 2))
+        patch = patch.flip(2) if self._below(2) else patch
+        return _mirror_to(patch, size)
+
+    def _below(self, limit: int) -> int:
+        return int(torch.randint(limit, (), generator=self.generator))
+
+
+def add_noise(
+    clean: Tensor, generator: torch.Generator, sigma_max: float, told_share: float
+) -> tuple[Tensor, Tensor]:
+    """Add Gaussian noise to (N,C,H,W), unclipped, a standard deviation for each sample, uniform in [0, sigma_max].
+
+    Returns:
+        The noisy (N,C,H,W), and what the network is told of each sample's noise, (N,): its standard deviation with
+        a probability of told_share, else -1.
+    """
+    sigma_N = torch.rand(clean.shape[0], generator=generator) * sigma_max
+    told = torch.rand(clean.shape[0], generator=generator) < told_share
+    noise = torch.randn(clean.shape, generator=generator).contiguous(memory_format=torch.channels_last)
+    return clean + sigma_N.view(-1, 1, 1, 1) * noise, torch.where(told, sigma_N, -1.0)
+
+
+def load_photos(folder: Path) -> list[Tensor]:
+    """Decode every picture below a folder to (3,H,W) uint8.
+
+    Raises:
+        NothingToDoError: no picture is there.
+    """
+    photos = [read_photo(path).pixels[:3].mul(255).round().to(torch.uint8) for path in list_images(folder)]
+    if not photos:
+        raise NothingToDoError(f"{folder}: no pictures to train on; name a folder of clean photographs")
+    return photos
+
+
+def _mirror_to(patch: Tensor, size: int) -> Tensor:
+    for dim in (1, 2):
+        while patch.shape[dim] < size:
+            mirrored = torch.cat([patch, patch.flip(dim)], dim)
+            patch = mirrored.narrow(dim, 0, min(size, mirrored.shape[dim]))
+    return patch

@@ -1,0 +1,122 @@
+"""Layers that the blocks are made of.
+
+Shape suffixes: N batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel.
+
+    `F.layer_norm` runs on a permuted view: under channels_last memory that copies nothing, and it keeps its
+    statistics in float32 whatever the input is.
+
+    Args:
+        channels: size of the channel axis.
+        eps: added to the (biased) variance.
+
+    References:
+        Ba, Kiros, Hinton 2016, arXiv:1607.06450.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight: nn.Parameter | None = nn.Parameter(torch.ones(channels))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(channels))
+        self.channels = channels
+        self.eps = eps
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalise (N,C,H,W) to zero mean and unit variance over C, then scale and shift."""
+        x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+        return F.layer_norm(x_NHWC, (self.channels,), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+    def fold_into(self, conv: nn.Conv2d) -> None:
+        """Move scale and shift into the 1x1 convolution that reads this norm; the composition stays equal."""
+        assert self.weight is not None and self.bias is not None and conv.bias is not None
+        with torch.no_grad():
+            conv.bias += conv.weight.flatten(1) @ self.bias
+            conv.weight *= self.weight.view(1, -1, 1, 1)
+        self.weight = self.bias = None
+
+
+class SimpleGate(nn.Module):
+    """Multiply the two halves of the channels: (N,2C,H,W) to (N,C,H,W).
+
+    References:
+        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return first half times second half."""
+        a, b = x_NCHW.chunk(2, dim=1)
+        return a * b
+
+
+class SCA(nn.Sequential):
+    """Simplified channel attention: the 1x1 convolution of a global average, without a sigmoid.
+
+    Returns the (N,C,1,1) factors; the block multiplies. A Sequential, so that the keys are those of the official
+    checkpoints (`sca.1.weight`).
+
+    References:
+        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that keeps the size, any odd kernel and any dilation.
+
+    PyTorch's CPU kernel for a dilated depthwise convolution is a reference loop of about 1 GFLOP/s. A dilation of d
+    equals d² plain convolutions, one on each of the d x d phases of the image, which run 7 to 17 times faster; see
+    `scripts/bench_layers.py`.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int = 1) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"a depthwise kernel must be odd to keep the size, got {kernel_size}")
+        super().__init__(
+            channels,
+            channels,
+            kernel_size,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=channels,
+        )
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Convolve (N,C,H,W), zero padding, same size."""
+        dilation = self.dilation[0]
+        if dilation > 1 and x_NCHW.device.type == "cpu":
+            return polyphase_depthwise_conv2d(x_NCHW, self.weight, self.bias, dilation)
+        return super().forward(x_NCHW)
+
+
+def polyphase_depthwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    """Dilated depthwise convolution as plain ones on the phases of the image; equal to rounding.
+
+    Args:
+        x_NCHW: (N,C,H,W), any size from 1x1 up; fastest in channels_last memory.
+        weight: (C,1,k,k), k odd.
+        bias: (C,) or None.
+        dilation: d; phase (i, j) holds the pixels (i + d·m, j + d·n).
+
+    Returns:
+        (N,C,H,W), zero padding.
+    """
+    n, c, height, width = x_NCHW.shape
+    d, k = dilation, weight.shape[-1]
+    rows, columns = -(-height // d), -(-width // d)
+    x_NHWC = F.pad(x_NCHW, (0, columns * d - width, 0, rows * d - height)).permute(0, 2, 3, 1)
+    phases = x_NHWC.reshape(n, rows, d, columns, d, c).permute(0, 2, 4, 1, 3, 5).reshape(n * d * d, rows, columns, c)
+    y = F.conv2d(phases.permute(0, 3, 1, 2), weight, bias, padding=k // 2, groups=c)
+    y = y.permute(0, 2, 3, 1).reshape(n, d, d, rows, columns, c).permute(0, 3, 1, 4, 2, 5)
+    return y.reshape(n, rows * d, columns * d, c)[:, :height, :width].permute(0, 3, 1, 2)

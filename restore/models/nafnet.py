@@ -1,0 +1,211 @@
+"""NAFNet's skeleton with every stage and the stem open, and the presets that have names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restore.models.blocks import LKABlock, NAFBlock
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The blocks of one stage.
+
+    Args:
+        num_blocks: how many, 0 allowed.
+        kind: `naf` (NAFBlock) or `lka` (LKABlock).
+        kernel_size: K of an LKABlock's attention.
+        dilation: d of an LKABlock's attention.
+        expansion: widening of an LKABlock's feed-forward.
+    """
+
+    num_blocks: int
+    kind: Literal["naf", "lka"] = "naf"
+    kernel_size: int = 21
+    dilation: int = 3
+    expansion: int = 4
+
+    def build(self, channels: int) -> nn.Sequential:
+        """Build the stage for (N,channels,H,W)."""
+        return nn.Sequential(*(self._build_block(channels) for _ in range(self.num_blocks)))
+
+    def _build_block(self, channels: int) -> nn.Module:
+        if self.kind == "lka":
+            return LKABlock(channels, self.kernel_size, self.dilation, self.expansion)
+        return NAFBlock(channels)
+
+
+@dataclass(frozen=True)
+class NAFNetConfig:
+    """What a NAFNet is made of; `as_dict` and `from_dict` carry it through JSON.
+
+    Args:
+        width: channels after the first convolution; doubled at each level.
+        encoder: stages from full resolution down.
+        middle: the stage at the lowest resolution.
+        decoder: stages from the lowest resolution up, as many as the encoder has.
+        stem: 1, or 2 or 4 for a pixel-unshuffle before the first convolution and a shuffle after the last.
+        channels: of the picture.
+        padding: how sizes are completed to a multiple of stem·2^levels; `constant` (zeros) as published.
+        sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
+    """
+
+    width: int
+    encoder: Sequence[Stage]
+    middle: Stage
+    decoder: Sequence[Stage]
+    stem: Literal[1, 2, 4] = 1
+    channels: int = 3
+    padding: Literal["constant", "replicate"] = "replicate"
+    sigma_input: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.encoder) != len(self.decoder):
+            raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
+        if self.stem not in (1, 2, 4):
+            raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NAFNetConfig:
+        """Build from what `as_dict` returned.
+
+        Raises:
+            TypeError: an unknown or missing setting.
+            ValueError: settings that do not fit together.
+        """
+        stages = {
+            "encoder": tuple(Stage(**stage) for stage in values["encoder"]),
+            "middle": Stage(**values["middle"]),
+            "decoder": tuple(Stage(**stage) for stage in values["decoder"]),
+        }
+        return cls(**{**values, **stages})
+
+
+class NAFNet(nn.Module):
+    """A U-shaped restoration network that predicts what to add to its input.
+
+    Args:
+        config: what it is made of.
+
+    References:
+        Chen, Chu, Zhang, Sun 2022, "Simple Baselines for Image Restoration", arXiv:2204.04676.
+    """
+
+    def __init__(self, config: NAFNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, pixels = config.width, config.channels * config.stem**2
+        self.intro = nn.Conv2d(pixels, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, pixels, 3, padding=1)
+        self.noise_level = nn.Linear(2, width, bias=False) if config.sigma_input else None
+        if self.noise_level is not None:
+            nn.init.zeros_(self.noise_level.weight)
+        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
+        for stage in config.encoder:
+            self.encoders.append(stage.build(width))
+            self.downs.append(nn.Conv2d(width, 2 * width, 2, stride=2))
+            width *= 2
+        self.middle_blks = config.middle.build(width)
+        for stage in config.decoder:
+            self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
+            width //= 2
+            self.decoders.append(stage.build(width))
+
+    @property
+    def size_multiple(self) -> int:
+        """Pixels that the height and width are completed to a multiple of."""
+        return self.config.stem * 2 ** len(self.config.encoder)
+
+    def forward(self, image_NCHW: Tensor, sigma_N: Tensor | None = None) -> Tensor:
+        """Restore a picture.
+
+        Args:
+            image_NCHW: nominal range [0,1], any size from 1x1 up.
+            sigma_N: standard deviation of the noise in [0,1], negative where unknown; None where all are.
+
+        Returns:
+            (N,C,H,W), the same size.
+        """
+        height, width = image_NCHW.shape[-2:]
+        padded = self._pad(image_NCHW)
+        x = self.intro(F.pixel_unshuffle(padded, self.config.stem))
+        if sigma_N is not None:
+            x = x + self._embed(sigma_N)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle_blks(x)
+        for decoder, up in zip(self.decoders, self.ups, strict=True):
+            x = decoder(up(x) + skips.pop())
+        x = F.pixel_shuffle(self.ending(x), self.config.stem) + padded
+        return x[..., :height, :width]
+
+    def fold(self) -> None:
+        """Fold norms and residual scales into convolutions, in place, for inference; the output stays equal."""
+        for module in self.modules():
+            if isinstance(module, NAFBlock | LKABlock):
+                module.fold()
+
+    def _embed(self, sigma_N: Tensor) -> Tensor:
+        if self.noise_level is None:
+            raise ValueError("this network cannot be told the noise level")
+        known = (sigma_N >= 0).to(sigma_N.dtype)
+        embedded: Tensor = self.noise_level(torch.stack([10 * sigma_N * known, known], dim=1))
+        return embedded[:, :, None, None]
+
+    def _pad(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        bottom, right = -height % self.size_multiple, -width % self.size_multiple
+        if not bottom and not right:
+            return image
+        return F.pad(image, (0, right, 0, bottom), mode=self.config.padding)
+
+
+def founding_net(width: int = 12) -> NAFNetConfig:
+    """NAFNet with large kernel attention in the encoder, the project's first net: 0.44 M parameters at width 12."""
+    return NAFNetConfig(
+        width=width,
+        encoder=tuple(Stage(blocks, "lka") for blocks in (1, 3, 4, 0)),
+        middle=Stage(0),
+        decoder=tuple(Stage(blocks) for blocks in (1, 1, 1, 0)),
+    )
+
+
+def half_resolution_net(width: int = 32) -> NAFNetConfig:
+    """NAFBlocks behind a pixel-unshuffle of 2: a CPU is short of memory traffic, and this is four times as wide."""
+    return NAFNetConfig(
+        width=width, encoder=(Stage(2), Stage(4)), middle=Stage(4), decoder=(Stage(2), Stage(2)), stem=2
+    )
+
+
+def nafnet_gopro(width: int = 32) -> NAFNetConfig:
+    """The published deblurring network (GoPro, REDS): 17.11 M parameters at width 32."""
+    return _published(width, encoder=(1, 1, 1, 28), middle=1, decoder=(1, 1, 1, 1))
+
+
+def nafnet_sidd(width: int = 32) -> NAFNetConfig:
+    """The published denoising network (SIDD): 29.16 M parameters at width 32."""
+    return _published(width, encoder=(2, 2, 4, 8), middle=12, decoder=(2, 2, 2, 2))
+
+
+def _published(width: int, encoder: Sequence[int], middle: int, decoder: Sequence[int]) -> NAFNetConfig:
+    return NAFNetConfig(
+        width=width,
+        encoder=tuple(Stage(blocks) for blocks in encoder),
+        middle=Stage(middle),
+        decoder=tuple(Stage(blocks) for blocks in decoder),
+        padding="constant",
+    )

@@ -1,0 +1,109 @@
+"""Muon for dense convolutions, AdamW for the rest, one schedule for both, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+
+class Muon(Optimizer):
+    """Momentum whose update of each matrix is orthogonalised by Newton–Schulz iteration.
+
+    Takes convolution weights (out,in,kh,kw) and sees them as (out, in·kh·kw) matrices. Matrices of one shape are
+    orthogonalised as one batch.
+
+    Args:
+        params: dense convolution weights.
+        lr: learning rate; the step is lr·max(1, rows/columns)^½ times an orthogonal matrix.
+        momentum: of the exponential average, with Nesterov's look-ahead.
+        num_iterations: of Newton–Schulz.
+
+    References:
+        Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, num_iterations: int = 5
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "num_iterations": num_iterations})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: nothing is re-evaluated
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            for param in group["params"]:
+                if param.grad is not None:
+                    by_shape[(param.shape[0], param[0].numel())].append(param)
+            for (rows, columns), params in by_shape.items():
+                updates = torch.stack([self._look_ahead(p, group["momentum"]).reshape(rows, columns) for p in params])
+                updates = orthogonalise(updates, group["num_iterations"])
+                step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
+                for param, update in zip(params, updates, strict=True):
+                    param.sub_(update.view_as(param), alpha=step_size)
+
+    def _look_ahead(self, param: nn.Parameter, momentum: float) -> Tensor:
+        assert param.grad is not None
+        state = self.state[param]
+        if not state:
+            state["momentum"] = torch.zeros_like(param)
+        buffer: Tensor = state["momentum"]
+        buffer.lerp_(param.grad, 1 - momentum)
+        return param.grad.lerp(buffer, momentum)
+
+
+def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
+    """Bring the singular values of (B,rows,columns) float32 matrices near 1, keeping the singular vectors.
+
+    Five iterations of Jordan's quintic leave them between about 0.7 and 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    for _ in range(num_iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def build_optimisers(network: nn.Module, *, muon_lr: float = 0.02, adamw_lr: float = 2e-3) -> list[Optimizer]:
+    """Muon for the dense convolutions between the first and the last one, AdamW for everything else."""
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    ends = {id(network.intro.weight), id(network.ending.weight)}  # type: ignore[union-attr]  # every network has both
+    hidden = {
+        id(conv.weight): conv.weight
+        for conv in convolutions
+        if conv.groups == 1 and min(conv.weight.shape[0], conv.weight[0].numel()) >= 8 and id(conv.weight) not in ends
+    }
+    others = [param for param in network.parameters() if id(param) not in hidden]
+    adamw = AdamW(others, lr=adamw_lr, betas=(0.9, 0.9), weight_decay=0.0)
+    return [Muon(hidden.values(), lr=muon_lr), adamw] if hidden else [adamw]
+
+
+def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
+    """Return the factor on the learning rate at a progress in [0,1]: linear up to 1, then a cosine down to 0."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def set_learning_rate(optimisers: Iterable[Optimizer], factor: float) -> None:
+    """Set each group's learning rate to factor times the one it was built with."""
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group.setdefault("base_lr", group["lr"])
+            group["lr"] = group["base_lr"] * factor
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, step: int, decay: float = 0.999) -> None:
+    """Move the exponential moving average of the weights towards the network, faster in the first steps."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)

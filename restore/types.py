@@ -1,0 +1,29 @@
+"""Words that several floors share."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Word(str, Enum):
+    """A string with a fixed set of values (Python 3.10 has no StrEnum)."""
+
+    __str__ = str.__str__
+
+
+class Precision(Word):
+    """The number format that a network computes in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class FileStatus(Word):
+    """What became of one input file."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    PLANNED = "planned"
