@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from restore.atomic import write_atomically
 from restore.errors import WeightsError
 
 NUM_KEPT = 2
@@ -17,12 +18,9 @@ NUM_KEPT = 2
 def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> Path:
     """Write `checkpoint-STEP.pt` atomically and keep the last two; state["step"] names it."""
     path = run_dir / f"checkpoint-{state['step']:08d}.pt"
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getbuffer())
     for old in list_checkpoints(run_dir)[:-NUM_KEPT]:
         old.unlink()
     return path

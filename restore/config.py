@@ -35,6 +35,7 @@ class TrainConfig:
         patches: sizes over the schedule; the first starts at 0.
         sigma_max: samples get a noise level uniform in [0, sigma_max], in [0,1].
         told_share: share of the samples whose noise level the network is told.
+        grey_share: share of the samples that are grey.
         muon_lr: peak learning rate of Muon.
         adamw_lr: peak learning rate of AdamW.
         ema_decay: of the moving average of the weights, which is what is kept.
@@ -49,6 +50,7 @@ class TrainConfig:
     patches: tuple[PatchStage, ...] = (PatchStage(0.0, 64, 16), PatchStage(0.7, 96, 8))
     sigma_max: float = 55 / 255
     told_share: float = 0.25
+    grey_share: float = 0.1
     muon_lr: float = 0.02
     adamw_lr: float = 2e-3
     ema_decay: float = 0.999

@@ -43,19 +43,29 @@ class CleanPatches:
         return int(torch.randint(limit, (), generator=self.generator))
 
 
-def add_noise(
-    clean: Tensor, generator: torch.Generator, sigma_max: float, told_share: float
-) -> tuple[Tensor, Tensor]:
-    """Add Gaussian noise to (N,C,H,W), unclipped, a standard deviation for each sample, uniform in [0, sigma_max].
+def degrade(
+    clean: Tensor, generator: torch.Generator, *, sigma_max: float, told_share: float, grey_share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Make training samples for blind denoising: Gaussian noise, unclipped, σ uniform in [0, sigma_max] per sample.
+
+    Args:
+        clean: (N,3,H,W) in [0,1].
+        generator: source of randomness.
+        sigma_max: in [0,1].
+        told_share: probability that the network is told the noise level.
+        grey_share: probability that a sample is grey, with the same noise in its three equal channels.
 
     Returns:
-        The noisy (N,C,H,W), and what the network is told of each sample's noise, (N,): its standard deviation with
-        a probability of told_share, else -1.
+        The noisy (N,3,H,W), the told noise levels (N,), -1 where untold, and the clean (N,3,H,W).
     """
-    sigma_N = torch.rand(clean.shape[0], generator=generator) * sigma_max
-    told = torch.rand(clean.shape[0], generator=generator) < told_share
+    num = clean.shape[0]
+    sigma_N = torch.rand(num, generator=generator) * sigma_max
+    told_N = torch.rand(num, generator=generator) < told_share
+    grey_N = torch.rand(num, generator=generator) < grey_share
     noise = torch.randn(clean.shape, generator=generator).contiguous(memory_format=torch.channels_last)
-    return clean + sigma_N.view(-1, 1, 1, 1) * noise, torch.where(told, sigma_N, -1.0)
+    clean = torch.where(grey_N.view(-1, 1, 1, 1), clean.mean(1, keepdim=True), clean)
+    noise = torch.where(grey_N.view(-1, 1, 1, 1), noise[:, :1], noise)
+    return clean + sigma_N.view(-1, 1, 1, 1) * noise, torch.where(told_N, sigma_N, -1.0), clean
 
 
 def load_photos(folder: Path) -> list[Tensor]:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from restore.checkpoint import load_checkpoint, save_checkpoint
 from restore.config import PatchStage, TrainConfig, recipe
-from restore.data import CleanPatches, add_noise, load_photos
+from restore.data import CleanPatches, degrade, load_photos
 from restore.errors import DivergedError, RestoreError
 from restore.losses import charbonnier_loss
 from restore.metrics.psnr import psnr
@@ -109,7 +109,13 @@ def train(config: TrainConfig, data: Path, run_dir: Path) -> Path:
         progress = state.seconds / budget
         stage = config.patch_stage(progress)
         clean = patches.draw(stage.batch_size, stage.patch_size)
-        noisy, told = add_noise(clean, state.generator, config.sigma_max, config.told_share)
+        noisy, told, clean = degrade(
+            clean,
+            state.generator,
+            sigma_max=config.sigma_max,
+            told_share=config.told_share,
+            grey_share=config.grey_share,
+        )
         set_learning_rate(state.optimisers, warmup_cosine(progress))
         losses.append(train_step(state, noisy, told, clean, dtype, config.ema_decay))
 

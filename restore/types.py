@@ -27,3 +27,18 @@ class FileStatus(Word):
     SKIPPED = "skipped"
     FAILED = "failed"
     PLANNED = "planned"
+
+
+class Task(Word):
+    """What a network was trained to undo."""
+
+    DENOISE = "denoise"
+    DEBLUR = "deblur"
+
+
+class Existing(Word):
+    """What to do where an output file exists already."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"

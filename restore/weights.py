@@ -1,5 +1,282 @@
+"""Weight files: the catalogue of those shipped, their format and checksum, and the official NAFNet checkpoints.
+
+A weight file is safetensors. Its metadata hold one entry, `restore`: a JSON document that says what the network is
+(architecture and settings), what it was trained for and on, and how it scores; and the sha256 of that document and
+every tensor, which safetensors itself does not have. Nothing is guessed, and no code in the file is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
 import json
-from safetensors.torch import save_file
-def save_weights(path, network, metadata):
-    t={k:v.contiguous() for k,v in network.state_dict().items()}
-    p=path.with_suffix('.partial'); save_file(t, p, {"restore": json.dumps(metadata)}); p.replace(path)
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from restore.atomic import write_atomically
+from restore.errors import WeightsError
+from restore.models import ARCHITECTURES, NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage
+from restore.types import Task
+
+FORMAT_VERSION = 1
+METADATA_KEY = "restore"
+
+CATALOGUE = {
+    "denoise-fast": "denoise-fast.safetensors",
+    "denoise-lka": "denoise-lka.safetensors",
+}
+
+_REMEDY = "download it again or name another with --model; `restore models` lists what is shipped"
+_CONTAINERS = ("params_ema", "params", "state_dict", "model", "net")
+_PREFIXES = ("module.", "netG.")
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weight file says of itself.
+
+    Args:
+        path: the file.
+        document: its JSON document; for a foreign checkpoint, what could be read off the tensors.
+        num_parameters: of the network.
+        num_bytes: size of the file.
+    """
+
+    path: Path
+    document: Mapping[str, Any]
+    num_parameters: int
+    num_bytes: int
+
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+        return str(self.document.get("name", self.path.stem))
+
+    @property
+    def task(self) -> Task | None:
+        """What the network undoes; None where a foreign checkpoint does not say."""
+        task = self.document.get("task")
+        return None if task is None else Task(task)
+
+    @property
+    def sha256(self) -> str:
+        """Checksum over document and tensors; it identifies the weights."""
+        return str(self.document["sha256"])
+
+
+def load_weights(name_or_path: str | Path, task: Task | None = None) -> tuple[nn.Module, WeightsInfo]:
+    """Build the network that a weight file describes and fill it.
+
+    Args:
+        name_or_path: a name of the catalogue, a `.safetensors` file, an official NAFNet checkpoint (`.pth`), or the
+            folder of a training run.
+        task: refuse weights that say they are for another one.
+
+    Returns:
+        The network in float32, in evaluation mode, and what the file says of itself.
+
+    Raises:
+        WeightsError: the file is missing, damaged, hostile, too new, or for another task or network.
+    """
+    path = find_weights(name_or_path)
+    tensors, document = _read(path)
+    info = WeightsInfo(
+        path=path,
+        document=document,
+        num_parameters=sum(tensor.numel() for tensor in tensors.values()),
+        num_bytes=path.stat().st_size,
+    )
+    if task is not None and info.task not in (None, task):
+        raise WeightsError(f"{path}: expected weights to {task}, found weights to {info.task}; {_REMEDY}")
+    return _build(path, document, tensors), info
+
+
+def read_info(name_or_path: str | Path) -> WeightsInfo:
+    """Return what a weight file says of itself, its checksum verified.
+
+    Raises:
+        WeightsError: as `load_weights`.
+    """
+    return load_weights(name_or_path)[1]
+
+
+def save_weights(path: Path, network: nn.Module, document: Mapping[str, Any]) -> None:
+    """Write a weight file that describes itself, atomically.
+
+    Args:
+        path: ends in `.safetensors`.
+        network: its state is saved as it is.
+        document: JSON types; `architecture` and `network` must rebuild the network. The format version and the
+            checksum are added.
+
+    Raises:
+        OSError: as the system says it.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    complete = {**document, "format_version": FORMAT_VERSION}
+    complete["sha256"] = _sha256(tensors, complete)
+    write_atomically(path, save(tensors, {METADATA_KEY: json.dumps(complete, sort_keys=True)}))
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """Return the file that a name, a path or a run folder stands for.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    text = str(name_or_path)
+    if text in CATALOGUE:
+        path = shipped_folder() / CATALOGUE[text]
+        if not path.is_file():
+            raise WeightsError(f"{path}: the shipped weights are missing; reinstall restore")
+        return path
+    if re.match(r"[a-z][a-z0-9+.-]+://", text):
+        raise WeightsError(f"{text}: weights are read from files only; download it and name the file")
+    path = Path(name_or_path)
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            raise WeightsError(f"{path}: {len(found)} .safetensors files in this folder; name the file")
+        return found[0]
+    if not path.exists():
+        raise WeightsError(f"{text}: neither a file nor one of the shipped weights ({', '.join(CATALOGUE)})")
+    return path
+
+
+def shipped_folder() -> Path:
+    """Return the folder of the shipped weights: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "shipped"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        if path.stat().st_size == 0:
+            raise WeightsError(f"{path}: the file is empty; {_REMEDY}")
+        if path.suffix == ".safetensors":
+            tensors, document = _read_safetensors(path)
+        else:
+            tensors, document = _read_pickle(path), None
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}; check the path and its permissions") from error
+    if document is None:
+        return _adopt(path, tensors)
+    if document.get("format_version", 0) > FORMAT_VERSION:
+        raise WeightsError(f"{path}: format {document['format_version']} is newer than this program; upgrade restore")
+    if document.get("task") not in set(Task):
+        raise WeightsError(f"{path}: weights for an unknown task {document.get('task')!r}; upgrade restore")
+    if document.get("sha256") != _sha256(tensors, document):
+        raise WeightsError(f"{path}: the checksum (sha256) does not match, the file is damaged; {_REMEDY}")
+    return tensors, document
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
+        document = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({_brief(error)}); {_REMEDY}") from error
+    if document is not None and not isinstance(document, dict):
+        raise WeightsError(f"{path}: its description is not a JSON object; {_REMEDY}")
+    return tensors, document
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # damaged archives raise anything; nothing in them was executed
+        raise WeightsError(
+            f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); "
+            f"only tensors are accepted, and no code in it was run; {_REMEDY}"
+        ) from error
+    if isinstance(content, dict):
+        content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: holds no network weights; {_REMEDY}")
+    return {_without_prefix(str(key)): tensor for key, tensor in content.items()}
+
+
+def _without_prefix(key: str) -> str:
+    while key.startswith(_PREFIXES):
+        key = key.split(".", 1)[1]
+    return key
+
+
+def _adopt(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Describe a foreign checkpoint by what its tensors show."""
+    try:
+        config = _published_config(tensors)
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"{path}: expected the weights of a NAFNet, found none of its layers; {_REMEDY}") from error
+    document: dict[str, Any] = {"name": path.stem, "architecture": "nafnet", "network": config.as_dict()}
+    return tensors, document | {"sha256": _sha256(tensors, document)}
+
+
+def _published_config(tensors: Mapping[str, Tensor]) -> NAFNetConfig:
+    def num_blocks(prefix: str) -> int:
+        indices = [int(key[len(prefix) :].split(".")[0]) for key in tensors if key.startswith(prefix)]
+        return max(indices, default=-1) + 1
+
+    num_levels = sum(re.fullmatch(r"downs\.\d+\.weight", key) is not None for key in tensors)
+    width, channels = tensors["intro.weight"].shape[:2]
+    return NAFNetConfig(
+        width=width,
+        channels=channels,
+        encoder=tuple(Stage(num_blocks(f"encoders.{level}.")) for level in range(num_levels)),
+        middle=Stage(num_blocks("middle_blks.")),
+        decoder=tuple(Stage(num_blocks(f"decoders.{level}.")) for level in range(num_levels)),
+        padding="constant",
+    )
+
+
+def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    architecture = document.get("architecture")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise WeightsError(f"{path}: expected one of the architectures {known}, found {architecture!r}; upgrade restore")
+    try:
+        with torch.device("meta"):
+            network: NAFNet = ARCHITECTURES[architecture](document["network"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path}: its settings describe no {architecture} ({_brief(error)}); {_REMEDY}") from error
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    if expected != found:
+        raise WeightsError(f"{path}: {_first_difference(expected, found)}; {_REMEDY}")
+    floats = {key: tensor.float() for key, tensor in tensors.items()}
+    if not all(tensor.isfinite().all() for tensor in floats.values()):
+        raise WeightsError(f"{path}: holds weights that are NaN or infinite; {_REMEDY}")
+    network.load_state_dict(floats, assign=True)
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def _first_difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    key = next(key for key in sorted({*expected, *found}) if expected.get(key) != found.get(key))
+    return f"{key}: expected {expected.get(key, 'nothing')}, found {found.get(key, 'nothing')}"
+
+
+def _sha256(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
+    described = {key: value for key, value in document.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].contiguous()
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

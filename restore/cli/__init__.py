@@ -38,9 +38,9 @@ class Stopped(BaseException):
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, _stop)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has two of the three
+            signal.signal(getattr(signal, name), _stop)
     try:
         app()
     except RestoreError as error:

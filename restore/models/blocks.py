@@ -17,18 +17,19 @@ class NAFBlock(nn.Module):
 
     Args:
         channels: C.
+        window: of the channel attention's averages, in pixels of the map; None for global ones, as published.
 
     References:
         Chen, Chu, Zhang, Sun 2022, "Simple Baselines for Image Restoration", arXiv:2204.04676.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, window: int | None = None) -> None:
         super().__init__()
         self.norm1 = LayerNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
         self.conv2 = DepthwiseConv2d(2 * channels, 3)
         self.gate = SimpleGate()
-        self.sca = SCA(channels)
+        self.sca = SCA(channels, window)
         self.conv3 = nn.Conv2d(channels, channels, 1)
         self.norm2 = LayerNorm2d(channels)
         self.conv4 = nn.Conv2d(channels, 2 * channels, 1)

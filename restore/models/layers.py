@@ -5,6 +5,8 @@ Shape suffixes: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +40,9 @@ class LayerNorm2d(nn.Module):
 
     def fold_into(self, conv: nn.Conv2d) -> None:
         """Move scale and shift into the 1x1 convolution that reads this norm; the composition stays equal."""
-        assert self.weight is not None and self.bias is not None and conv.bias is not None
+        assert self.weight is not None
+        assert self.bias is not None
+        assert conv.bias is not None
         with torch.no_grad():
             conv.bias += conv.weight.flatten(1) @ self.bias
             conv.weight *= self.weight.view(1, -1, 1, 1)
@@ -59,25 +63,47 @@ class SimpleGate(nn.Module):
 
 
 class SCA(nn.Sequential):
-    """Simplified channel attention: the 1x1 convolution of a global average, without a sigmoid.
+    """Simplified channel attention: the 1x1 convolution of an average over the surroundings, without a sigmoid.
 
-    Returns the (N,C,1,1) factors; the block multiplies. A Sequential, so that the keys are those of the official
+    Returns the factors that the block multiplies by. A Sequential, so that the keys are those of the official
     checkpoints (`sca.1.weight`).
 
+    A global average differs between a picture and its tiles, and between training patches and whole pictures. With a
+    window, maps larger than it get local averages: means of cells, averaged over the window, carried back to each
+    pixel by bilinear interpolation, at the cost of one more pass over memory.
+
+    Args:
+        channels: C.
+        window: side of the surroundings in pixels of the map; None for a global average, as published.
+
     References:
-        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676.
+        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676; for local averages at test time Chu, Chen, Chen, Lu 2022,
+        arXiv:2112.04491.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, window: int | None = None) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
+        self.window = window
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return factors that broadcast over (N,C,H,W): (N,C,1,1), or (N,C,H,W) where averages are local."""
+        height, width = x_NCHW.shape[-2:]
+        if self.window is None or max(height, width) <= self.window:
+            return super().forward(x_NCHW)
+        cell = 2 ** int(math.log2(max(1, self.window / 6)))  # a power of two, so that tiles and wholes share cells
+        reach = self.window // (2 * cell)
+        means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False)
+        means = F.avg_pool2d(means, 2 * reach + 1, 1, reach, count_include_pad=False)
+        factors = F.interpolate(self[1](means), scale_factor=cell, mode="bilinear", align_corners=False)
+        return factors[..., :height, :width]
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that keeps the size, any odd kernel and any dilation.
 
-    PyTorch's CPU kernel for a dilated depthwise convolution is a reference loop of about 1 GFLOP/s. A dilation of d
-    equals d² plain convolutions, one on each of the d x d phases of the image, which run 7 to 17 times faster; see
-    `scripts/bench_layers.py`.
+    PyTorch's fast CPU kernel takes a dilated depthwise convolution only where its padding is small; beyond that a loop
+    of about 1 GFLOP/s runs. With the padding written out the fast kernel takes any (3 to 25 times faster), but not its
+    gradient: there the phases of the image are faster. `scripts/bench_layers.py` measures all three.
     """
 
     def __init__(self, channels: int, kernel_size: int, dilation: int = 1) -> None:
@@ -95,9 +121,13 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Convolve (N,C,H,W), zero padding, same size."""
         dilation = self.dilation[0]
-        if dilation > 1 and x_NCHW.device.type == "cpu":
+        padding = dilation * (self.kernel_size[0] // 2)
+        if dilation == 1 or x_NCHW.device.type != "cpu":
+            return F.conv2d(x_NCHW, self.weight, self.bias, padding=padding, dilation=dilation, groups=self.groups)
+        if torch.is_grad_enabled():
             return polyphase_depthwise_conv2d(x_NCHW, self.weight, self.bias, dilation)
-        return super().forward(x_NCHW)
+        padded = F.pad(x_NCHW, (padding, padding, padding, padding))
+        return F.conv2d(padded, self.weight, self.bias, dilation=dilation, groups=self.groups)
 
 
 def polyphase_depthwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:

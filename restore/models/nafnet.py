@@ -31,14 +31,14 @@ class Stage:
     dilation: int = 3
     expansion: int = 4
 
-    def build(self, channels: int) -> nn.Sequential:
-        """Build the stage for (N,channels,H,W)."""
-        return nn.Sequential(*(self._build_block(channels) for _ in range(self.num_blocks)))
+    def build(self, channels: int, window: int | None = None) -> nn.Sequential:
+        """Build the stage for (N,channels,H,W); the window is that of the channel attention, in pixels of the map."""
+        return nn.Sequential(*(self._build_block(channels, window) for _ in range(self.num_blocks)))
 
-    def _build_block(self, channels: int) -> nn.Module:
+    def _build_block(self, channels: int, window: int | None) -> nn.Module:
         if self.kind == "lka":
             return LKABlock(channels, self.kernel_size, self.dilation, self.expansion)
-        return NAFBlock(channels)
+        return NAFBlock(channels, window)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class NAFNetConfig:
         stem: 1, or 2 or 4 for a pixel-unshuffle before the first convolution and a shuffle after the last.
         channels: of the picture.
         padding: how sizes are completed to a multiple of stem·2^levels; `constant` (zeros) as published.
+        sca_window: side in pixels of the picture over which channel attention averages; None for all of it.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
     """
 
@@ -63,6 +64,7 @@ class NAFNetConfig:
     stem: Literal[1, 2, 4] = 1
     channels: int = 3
     padding: Literal["constant", "replicate"] = "replicate"
+    sca_window: int | None = None
     sigma_input: bool = False
 
     def __post_init__(self) -> None:
@@ -112,15 +114,16 @@ class NAFNet(nn.Module):
             nn.init.zeros_(self.noise_level.weight)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
+        window = config.sca_window and config.sca_window // config.stem
         for stage in config.encoder:
-            self.encoders.append(stage.build(width))
+            self.encoders.append(stage.build(width, window))
             self.downs.append(nn.Conv2d(width, 2 * width, 2, stride=2))
-            width *= 2
-        self.middle_blks = config.middle.build(width)
+            width, window = 2 * width, window and window // 2
+        self.middle_blks = config.middle.build(width, window)
         for stage in config.decoder:
             self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
-            width //= 2
-            self.decoders.append(stage.build(width))
+            width, window = width // 2, window and 2 * window
+            self.decoders.append(stage.build(width, window))
 
     @property
     def size_multiple(self) -> int:

@@ -1,0 +1,49 @@
+# `make demo` and `make test` are all that a new machine needs; both set the environment up first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --disable-pip-version-check
+DATA ?= ../shared/data/train
+MINUTES ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean weights-%
+
+help: ## list these targets
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
+
+setup: $(VENV)/.ready ## make .venv with the package and its tools
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "restore needs Python 3.10 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet torch==2.13.0
+	$(PIP) install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup ## restore real photographs with the shipped weights, and look at them
+	$(BIN)/python scripts/demo.py --out demo
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## every benchmark: layers, nets, folders, memory, and the peers side by side
+	$(BIN)/python scripts/bench_layers.py
+	$(BIN)/python scripts/bench_inference.py
+	$(BIN)/python scripts/bench_denoise.py
+	$(BIN)/python scripts/bench_folder.py
+	$(BIN)/python scripts/bench_memory.py
+
+weights-%: setup ## train weights, as in: make weights-denoise-fast DATA=folder MINUTES=120
+	$(BIN)/python -m restore.training $* $(DATA) --out runs/$* --minutes $(MINUTES)
+	$(BIN)/python scripts/publish_weights.py runs/$*
+
+clean: ## remove what the targets made; training runs stay
+	rm -rf $(VENV) build demo dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

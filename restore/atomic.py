@@ -1,0 +1,54 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+
+_HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+_PARTIAL = re.compile(rf"\.restore-{_HOST}-(\d+)-[0-9a-f]+\.partial")
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write bytes to a temporary file in the same folder, flush them to the disk and rename.
+
+    Whatever goes wrong, a signal included, no part of a file stands under the final name and the temporary file goes.
+
+    Raises:
+        OSError: as the system says it.
+    """
+    partial = path.with_name(f".restore-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def sweep_partials(folder: Path) -> int:
+    """Remove the temporary files that killed processes of this host left in a folder; return how many."""
+    num_removed = 0
+    for entry in os.scandir(folder):
+        match = _PARTIAL.fullmatch(entry.name)
+        if match and not _is_alive(int(match.group(1))):
+            Path(entry.path).unlink(missing_ok=True)
+            num_removed += 1
+    return num_removed
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else, so it lives
+        return True
+    return True

@@ -1,0 +1,81 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from restore.errors import UsageError
+from restore.types import Existing, Precision
+
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="INPUT…", help="Photographs and folders of them, searched recursively.")
+]
+Output = Annotated[
+    Path, typer.Argument(metavar="OUTPUT", help="Folder that mirrors the input; for one file also a file name.")
+]
+Model = Annotated[
+    str, typer.Option(help="Shipped name (see `restore models`), weight file, official NAFNet .pth, or run folder.")
+]
+Strength = Annotated[float, typer.Option(min=0.0, max=1.0, help="Blend of the input (0) and the restored picture (1).")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to compute.")]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Number format of the computation; auto: fp32 on a CPU, bf16 on CUDA.")
+]
+Tile = Annotated[
+    str,
+    typer.Option(metavar="N|auto|off", help="Side of the overlapping tiles in pixels; off: the whole picture at once."),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Format of the outputs; as the input if absent.")
+]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and lossy WebP.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave outputs that exist as they are.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file, and those passed over.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+MaxPixels = Annotated[
+    float, typer.Option(min=0.001, help="Refuse pictures of more megapixels than this before they are decoded.")
+]
+AllowTruncated = Annotated[bool, typer.Option("--allow-truncated", help="Accept what is there of a broken picture.")]
+StripMetadata = Annotated[
+    bool, typer.Option("--strip-metadata", help="Leave out EXIF, GPS with it; the colour profile stays.")
+]
+
+DEFAULT_MAX_MEGAPIXELS = 268.0
+
+
+def tile_size(text: str) -> int | Literal["auto", "off"]:
+    """Read the value of --tile.
+
+    Raises:
+        UsageError: it is neither `auto`, `off` nor a number.
+    """
+    if text == "auto" or text == "off":  # noqa: PLR1714  so the type checker sees the literals
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--tile {text}: choose auto, off or a number of pixels")
+    return int(text)
+
+
+def what_becomes_of_existing(*, skip_existing: bool, overwrite: bool) -> Existing:
+    """Read --skip-existing and --overwrite.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if skip_existing and overwrite:
+        raise UsageError("--skip-existing and --overwrite exclude each other; choose one")
+    if skip_existing:
+        return Existing.SKIP
+    return Existing.OVERWRITE if overwrite else Existing.REFUSE
+
+
+def suffix_of(format_name: str | None) -> str | None:
+    """Return the suffix that --format stands for: `jpg` and `.jpg` mean `.jpg`."""
+    return None if format_name is None else f".{format_name.lower().removeprefix('.')}"

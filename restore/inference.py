@@ -1,0 +1,251 @@
+"""A network made ready to restore pictures of any size, kind and depth; it knows no files."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from restore.errors import DeviceError, ImageError, UsageError
+from restore.models import NAFNet
+from restore.tiling import Tiling, restore_strips
+from restore.types import Precision, Task
+from restore.weights import WeightsInfo, load_weights
+
+Image = TypeVar("Image", "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", Tensor)
+
+MIN_TILE = 128
+MAX_AUTO_TILE = 1024
+OVERLAP = 128
+TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
+BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, float32
+
+_PEAKS = {torch.uint8: 255, torch.uint16: 65535}
+_DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+
+
+def load(
+    name_or_path: str | Path = "denoise-fast",
+    *,
+    task: Task | None = None,
+    device: str = "auto",
+    precision: Precision | str = Precision.AUTO,
+    tile: int | Literal["auto", "off"] = "auto",
+) -> Restorer:
+    """Load weights and make them ready to restore pictures.
+
+    Args:
+        name_or_path: a shipped name (`restore models` lists them), a weight file, an official NAFNet `.pth`, or the
+            folder of a training run.
+        task: refuse weights made for another task.
+        device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:i`.
+        precision: of the computation; see `Restorer`.
+        tile: see `Restorer`.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or of the wrong kind.
+        DeviceError: there is no such device.
+        UsageError: an option has no meaning.
+    """
+    chosen = find_device(device)
+    network, info = load_weights(name_or_path, task)
+    return Restorer(network, info, device=chosen, precision=precision, tile=tile)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda` or `cuda:i` stands for.
+
+    Raises:
+        UsageError: another word.
+        DeviceError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdecimal()):
+        raise UsageError(f"--device {name}: choose auto, cpu, cuda or cuda:i")
+    if not torch.cuda.is_available():
+        raise DeviceError(f"--device {name}: CUDA is not available here; use --device cpu, or install a CUDA build of torch")
+    if int(index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices")
+    return torch.device(name)
+
+
+class Restorer:
+    """Restores pictures with one network.
+
+    Args:
+        network: takes (N,3,H,W) and returns the same shape; a folded copy of it is used.
+        info: what its weights say of themselves.
+        device: to compute on.
+        precision: `fp32`, `bf16`, `fp16` or `auto`: float32 on a CPU, so that every machine gives the same picture,
+            and bfloat16 on CUDA where the device has it. A tile that comes out NaN is computed again in float32.
+        tile: side of the tiles in pixels; `off` for the whole picture at once; `auto` takes tiles where a picture
+            is larger than memory allows, and never larger than 1024.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        info: WeightsInfo | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision | str = Precision.AUTO,
+        tile: int | Literal["auto", "off"] = "auto",
+    ) -> None:
+        self.info = info
+        self.device = torch.device(device)
+        self.precision = _choose_precision(Precision(precision), self.device)
+        self.dtype = _DTYPES[self.precision]
+        self.tile = tile
+        network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
+        self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
+        if isinstance(network, NAFNet):
+            network.fold()
+        self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if isinstance(tile, int) and tile < MIN_TILE:
+            raise UsageError(f"--tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
+
+    def __call__(
+        self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True
+    ) -> Image:
+        """Restore one picture or a batch.
+
+        Args:
+            image: an array (H,W,3) or (H,W), or a tensor (3,H,W) or (N,3,H,W); float32 nominally in [0,1] (noise may
+                leave it), uint8 or uint16.
+            sigma: standard deviation of the noise in [0,1]; None to let the network find out.
+            strength: 0 returns the picture, 1 the restored one, between them a blend.
+            clip: limit floats to [0,1]; integers always are.
+
+        Returns:
+            The same kind, shape and depth. Pixels that are NaN or infinite are treated as black and come back as
+            they were.
+
+        Raises:
+            ValueError: another shape or depth, or a strength outside [0,1].
+            UsageError: this network cannot be told the noise level.
+            DeviceError: out of memory at the smallest tile.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"the strength must lie in [0,1], got {strength}")
+        if sigma is not None and not self.knows_sigma:
+            raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
+        source_NCHW = _as_batch(image)
+        restored = self._restore(source_NCHW, sigma, strength, clip)
+        if isinstance(image, Tensor):
+            return restored.view(image.shape).to(image.device)
+        if image.ndim == 2:
+            return restored[0, 0].numpy()
+        return restored[0].permute(1, 2, 0).numpy()
+
+    def _restore(self, source: Tensor, sigma: float | None, strength: float, clip: bool) -> Tensor:
+        height, width = source.shape[-2:]
+        size = self._tile_size(height, width)
+        while True:
+            try:
+                return self._restore_tiled(source, size, sigma, strength, clip)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if size <= MIN_TILE:
+                    raise DeviceError(
+                        f"out of memory on {self.device} even with tiles of {size} pixels; close other programs or use --device cpu"
+                    ) from error
+                size = max(MIN_TILE, size // 2)
+
+    def _restore_tiled(self, source: Tensor, size: int, sigma: float | None, strength: float, clip: bool) -> Tensor:
+        num, channels, height, width = source.shape
+        restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
+
+        def restore_tile(rows: slice, columns: slice) -> Tensor:
+            tile = _to_unit(source[..., rows, columns].to(self.device))
+            output = self._run(tile, sigma)
+            return (output if strength == 1 else torch.lerp(tile, output, strength)).cpu()
+
+        with torch.inference_mode():
+            for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
+                restored[..., rows, :] = _from_unit(strip, source, rows, clip)
+        return restored
+
+    def _run(self, tile_NCHW: Tensor, sigma: float | None) -> Tensor:
+        """Restore float32 (N,1 or 3,H,W) in one go."""
+        channels = tile_NCHW.shape[1]
+        x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        sigma_N = () if sigma is None else (torch.full((x.shape[0],), sigma, device=x.device),)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            y: Tensor = self.network(x, *sigma_N).float()
+        if self.dtype != torch.float32 and not y.isfinite().all():
+            y = self.network(x, *sigma_N)
+        if not y.isfinite().all():
+            raise ImageError("the network's output is not finite, so nothing was written; try --precision fp32 or other weights")
+        return y if channels == 3 else y.mean(1, keepdim=True)
+
+    def _tiling(self, size: int) -> Tiling:
+        def rounded(length: int) -> int:
+            return -(-length // self.multiple) * self.multiple
+
+        return Tiling(rounded(size), min(rounded(OVERLAP), rounded(size) - self.multiple), self.multiple)
+
+    def _tile_size(self, height: int, width: int) -> int:
+        if isinstance(self.tile, int):
+            return self.tile
+        longest = max(height, width)
+        if self.tile == "off":
+            return longest
+        affordable = int((_free_memory(self.device) / 4 / BYTES_PER_PIXEL) ** 0.5)
+        return max(MIN_TILE, min(longest, affordable, MAX_AUTO_TILE))
+
+
+def _as_batch(image: np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor) -> Tensor:
+    """See a picture as (N,C,H,W) without copying it."""
+    if isinstance(image, Tensor):
+        batch = image if image.ndim == 4 else image[None]
+    elif image.ndim == 2:
+        batch = torch.from_numpy(image)[None, None]
+    else:
+        batch = torch.from_numpy(image).permute(2, 0, 1)[None] if image.ndim == 3 else torch.empty(0)
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3) or 0 in batch.shape:
+        raise ValueError(f"expected (H,W,3), (H,W), or a tensor (3,H,W) or (N,3,H,W), got {tuple(image.shape)}")
+    if batch.dtype != torch.float32 and batch.dtype not in _PEAKS:
+        raise ValueError(f"expected float32, uint8 or uint16, got {batch.dtype}")
+    return batch
+
+
+def _to_unit(tile: Tensor) -> Tensor:
+    return tile.float().div_(_PEAKS[tile.dtype]) if tile.dtype in _PEAKS else tile
+
+
+def _from_unit(strip: Tensor, source: Tensor, rows: slice, clip: bool) -> Tensor:
+    if source.dtype in _PEAKS:
+        peak = _PEAKS[source.dtype]
+        return strip.mul(peak).round_().clamp_(0, peak).to(source.dtype)
+    original = source[..., rows, :].cpu()
+    return torch.where(original.isfinite(), strip.clamp(0, 1) if clip else strip, original)
+
+
+def _choose_precision(precision: Precision, device: torch.device) -> Precision:
+    if precision is not Precision.AUTO:
+        return precision
+    return Precision.BF16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else Precision.FP32
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return 2 * 2**30
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -1,0 +1,61 @@
+"""restore.atomic: whole files or none, and no litter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from restore.atomic import sweep_partials, write_atomically
+
+
+def test_replaces_a_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.bin"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+
+    def fail(_descriptor: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error)):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_names_of_255_bytes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".png")
+    write_atomically(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from restore.atomic import write_atomically
+os.fsync = lambda descriptor: os.kill(os.getpid(), 9)
+write_atomically(Path(sys.argv[1]) / "a.bin", b"half")
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.suffix == ".partial"
+    alive = left.with_name(left.name.replace(left.name.split("-")[2], str(os.getpid())))
+    alive.write_bytes(b"mine")
+    (tmp_path / ".restore-note").write_bytes(b"the person's own")
+    assert sweep_partials(tmp_path) == 1
+    assert {entry.name for entry in tmp_path.iterdir()} == {alive.name, ".restore-note"}

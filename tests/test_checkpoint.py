@@ -1,0 +1,43 @@
+"""restore.checkpoint: the last two states are kept, and damage to the newest falls back to the one before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from restore.errors import WeightsError
+
+
+def test_the_last_two_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    for step in (1, 20, 300):
+        save_checkpoint(tmp_path, {"step": step})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000020.pt", "checkpoint-00000300.pt"]
+    assert load_checkpoint(tmp_path) == {"step": 300}
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+    newest = save_checkpoint(tmp_path, {"step": 2})
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert load_checkpoint(tmp_path) == {"step": 1}
+    for path in list_checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(WeightsError, match="damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_save_that_fails_leaves_the_previous_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, {"step": 2})
+    assert load_checkpoint(tmp_path) == {"step": 1}
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,226 @@
+"""restore.inference: the same kind, shape and depth comes back; tiles equal wholes; bad numbers stay where they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from restore import inference
+from restore.errors import DeviceError, ImageError, UsageError
+from restore.inference import Restorer, find_device
+from restore.models import NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage
+from restore.types import Precision
+
+
+class Identity(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Brighten(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.25
+
+
+def small_net(**changes: Any) -> NAFNet:
+    config = NAFNetConfig(8, (Stage(1, "lka"), Stage(1)), Stage(1), (Stage(1), Stage(1)), **changes)
+    generator = torch.Generator().manual_seed(2)
+    network = NAFNet(config).eval()
+    with torch.no_grad():
+        for param in network.parameters():
+            param.copy_(0.1 * torch.randn(param.shape, generator=generator) + (param == 1))
+    return network
+
+
+def random_picture(dtype: str, *shape: int) -> npt.NDArray[Any]:
+    generator = np.random.default_rng(3)
+    if dtype == "float32":
+        return generator.random(shape, dtype=np.float32)
+    return generator.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3), (200, 133, 3), (133, 200)])
+@pytest.mark.parametrize("tile", ["auto", "off", 128])
+def test_an_identity_gives_every_picture_back(dtype: str, shape: tuple[int, ...], tile: Any) -> None:
+    picture = random_picture(dtype, *shape)
+    restored = Restorer(Identity(), tile=tile)(picture)
+    assert restored.dtype == picture.dtype
+    np.testing.assert_allclose(restored, picture, rtol=0, atol=1e-6 if dtype == "float32" else 0)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 30), (2, 3, 20, 30), (1, 20, 30)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.uint16])
+def test_tensors_come_back_as_tensors(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    picture = torch.from_numpy(random_picture(str(dtype).removeprefix("torch."), *shape))
+    restored = Restorer(Identity())(picture)
+    assert restored.dtype == dtype
+    np.testing.assert_allclose(restored.numpy(), picture.numpy(), rtol=0, atol=1e-6 if dtype.is_floating_point else 0)
+
+
+def test_an_array_and_its_tensor_agree() -> None:
+    picture = random_picture("float32", 40, 24, 3)
+    restorer = Restorer(small_net())
+    tensor = restorer(torch.from_numpy(picture).permute(2, 0, 1))
+    np.testing.assert_allclose(restorer(picture), tensor.permute(1, 2, 0).numpy(), atol=1e-6)
+
+
+def test_a_batch_equals_its_pictures() -> None:
+    pictures = torch.rand(3, 3, 20, 28)
+    restorer = Restorer(small_net())
+    singles = torch.stack([restorer(picture) for picture in pictures])
+    assert torch.allclose(restorer(pictures), singles, atol=1e-5)
+
+
+def test_grey_stays_grey_and_equals_the_mean_of_its_colour_copy() -> None:
+    grey = random_picture("float32", 24, 24)
+    restorer = Restorer(small_net())
+    colour = restorer(np.repeat(grey[..., None], 3, axis=2), clip=False)
+    np.testing.assert_allclose(restorer(grey, clip=False), colour.mean(2), atol=1e-5)
+
+
+def test_strength_blends_with_the_input() -> None:
+    picture = np.full((8, 8, 3), 0.5, np.float32)
+    restorer = Restorer(Brighten())
+    for strength, expected in ((0.0, 0.5), (0.5, 0.625), (1.0, 0.75)):
+        np.testing.assert_allclose(restorer(picture, strength=strength), expected, atol=1e-6)
+
+
+def test_floats_are_clipped_unless_asked_and_integers_always() -> None:
+    restorer = Restorer(Brighten())
+    bright = np.full((4, 4, 3), 0.9, np.float32)
+    np.testing.assert_allclose(restorer(bright), 1.0)
+    np.testing.assert_allclose(restorer(bright, clip=False), 1.15, atol=1e-6)
+    assert restorer(np.full((4, 4), 250, np.uint8), clip=False).max() == 255
+
+
+def test_values_that_are_no_numbers_stay_alone_and_where_they_are() -> None:
+    picture = random_picture("float32", 40, 40, 3)
+    picture[5, 5, 0], picture[6, 6] = np.nan, np.inf
+    restored = Restorer(small_net())(picture, clip=False)
+    np.testing.assert_array_equal(np.isfinite(restored), np.isfinite(picture))
+    assert np.isnan(restored[5, 5, 0])
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+def test_tiles_equal_the_whole_within_one_of_255(stem: Any) -> None:
+    network = small_net(stem=stem, sca_window=32)
+    picture = random_picture("float32", 300, 420, 3)
+    whole = Restorer(network, tile="off")(picture, clip=False)
+    tiled = Restorer(network, tile=256)(picture, clip=False)
+    assert np.abs(whole - tiled).max() < 1 / 255
+
+
+def test_the_noise_level_reaches_the_network() -> None:
+    picture = random_picture("float32", 16, 16, 3)
+    restorer = Restorer(small_net(sigma_input=True))
+    blind, told, more = restorer(picture), restorer(picture, sigma=0.1), restorer(picture, sigma=0.2)
+    assert np.abs(blind - told).max() > 1e-3
+    assert np.abs(more - told).max() > 1e-3
+
+
+def test_a_network_that_cannot_be_told_says_so() -> None:
+    with pytest.raises(UsageError, match="cannot be told"):
+        Restorer(small_net())(random_picture("uint8", 8, 8, 3), sigma=0.1)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (0, 4, 3), (1, 4, 4, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Restorer(Identity())(np.zeros(shape, np.float32))
+
+
+def test_other_depths_and_strengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="float64"):
+        Restorer(Identity())(np.zeros((4, 4), np.float64))
+    with pytest.raises(ValueError, match="strength"):
+        Restorer(Identity())(np.zeros((4, 4), np.float32), strength=1.5)
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
+def test_half_precision_stays_near(precision: Precision) -> None:
+    picture = random_picture("float32", 32, 32, 3)
+    full, half = Restorer(small_net())(picture), Restorer(small_net(), precision=precision)(picture)
+    assert 0 < np.abs(full - half).max() < 0.02
+
+
+class OverflowsInHalf(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.nan if torch.is_autocast_enabled("cpu") else x
+
+
+class AlwaysNaN(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.nan
+
+
+def test_a_tile_that_overflows_in_half_precision_is_computed_again_in_float32() -> None:
+    picture = random_picture("float32", 8, 8, 3)
+    np.testing.assert_array_equal(Restorer(OverflowsInHalf(), precision="bf16")(picture), picture)
+
+
+def test_a_picture_is_never_black_in_silence() -> None:
+    with pytest.raises(ImageError, match="not finite"):
+        Restorer(AlwaysNaN())(random_picture("uint8", 8, 8, 3))
+
+
+class NeedsSmallTiles(nn.Module):
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > self.largest:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return x
+
+
+def test_out_of_memory_halves_the_tiles() -> None:
+    picture = random_picture("uint8", 500, 500, 3)
+    np.testing.assert_array_equal(Restorer(NeedsSmallTiles(256), tile=512)(picture), picture)
+
+
+def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
+    with pytest.raises(DeviceError, match="out of memory"):
+        Restorer(NeedsSmallTiles(0))(random_picture("uint8", 100, 100, 3))
+
+
+def test_devices() -> None:
+    assert find_device("cpu").type == "cpu"
+    for wrong in ("gpu", "cuda:x", "tpu:0"):
+        with pytest.raises(UsageError, match="choose auto, cpu"):
+            find_device(wrong)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_missing_device_is_said() -> None:
+    assert find_device("auto").type == "cpu"
+    with pytest.raises(DeviceError, match="--device cpu"):
+        find_device("cuda:0")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_agrees_with_the_cpu() -> None:
+    picture = random_picture("float32", 64, 64, 3)
+    cuda = Restorer(small_net(), device="cuda", precision="fp32")(picture)
+    np.testing.assert_allclose(cuda, Restorer(small_net())(picture), atol=1e-4)
+
+
+def test_tiles_below_the_smallest_are_refused() -> None:
+    with pytest.raises(UsageError, match="--tile 8"):
+        Restorer(Identity(), tile=8)
+
+
+def test_loading_by_name_restores_a_noisy_ramp() -> None:
+    clean = np.tile(np.linspace(0.2, 0.8, 96, dtype=np.float32)[:, None], (1, 96))[..., None].repeat(3, 2)
+    noise = np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    noisy = clean + 25 / 255 * noise
+    restored = inference.load("denoise-fast")(noisy)
+    assert np.square(restored - clean).mean() < np.square(noisy - clean).mean() / 20

@@ -1,0 +1,82 @@
+"""restore.optim: Muon follows its definition, the schedule reaches its end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from restore.models import NAFNet
+from restore.models.nafnet import founding_net, half_resolution_net
+from restore.optim import Muon, build_optimisers, orthogonalise, set_learning_rate, update_ema, warmup_cosine
+
+
+def newton_schulz(u: Tensor) -> Tensor:
+    """The iteration as published, for one matrix."""
+    x = u / torch.linalg.norm(u)
+    x = x.T if u.shape[0] > u.shape[1] else x
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x.T if u.shape[0] > u.shape[1] else x
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 30), (30, 8)])
+def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int]) -> None:
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalise(matrices)
+    singular = torch.linalg.svdvals(result)
+    assert singular.min() > 0.5
+    assert singular.max() < 1.3
+    for one, other in zip(matrices, result, strict=True):
+        assert torch.allclose(newton_schulz(one), other, atol=1e-5)
+
+
+def test_two_steps_of_muon_equal_the_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((16, 8, 1, 1), (8, 4, 3, 3), (8, 4, 3, 3))]
+    expected = [weight.detach().clone() for weight in weights]
+    momenta = [torch.zeros_like(weight) for weight in expected]
+    optimiser = Muon(weights, lr=0.02)
+    for _ in range(2):
+        for i, weight in enumerate(weights):
+            gradient = torch.randn(weight.shape, generator=generator)
+            weight.grad = gradient
+            momenta[i] = 0.95 * momenta[i] + 0.05 * gradient
+            look_ahead = (0.05 * gradient + 0.95 * momenta[i]).flatten(1)
+            rows, columns = look_ahead.shape
+            expected[i] -= (0.02 * max(1, rows / columns) ** 0.5 * newton_schulz(look_ahead)).view_as(weight)
+        optimiser.step()
+    for weight, wanted in zip(weights, expected, strict=True):
+        assert torch.allclose(weight, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [founding_net(12), half_resolution_net(16)])
+def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(config: object) -> None:
+    network = NAFNet(config)  # type: ignore[arg-type]  # both presets are NAFNetConfigs
+    muon, adamw = build_optimisers(network)
+    hidden = [param for group in muon.param_groups for param in group["params"]]
+    others = [param for group in adamw.param_groups for param in group["params"]]
+    assert sorted(map(id, hidden + others)) == sorted(map(id, network.parameters()))
+    ends = {id(network.intro.weight), id(network.ending.weight)}
+    assert all(param.ndim == 4 and param.shape[1] > 1 and id(param) not in ends for param in hidden)
+    assert len(hidden) > 20
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    assert warmup_cosine(0.0) == 0
+    assert warmup_cosine(0.015) == pytest.approx(0.5)
+    assert warmup_cosine(0.03) == pytest.approx(1.0)
+    assert warmup_cosine(0.515) == pytest.approx(0.5, abs=0.01)
+    assert warmup_cosine(1.0) == pytest.approx(0.0)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    for factor in (0.5, 0.25):
+        set_learning_rate([optimiser], factor)
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(0.2 * factor)
+
+
+def test_the_moving_average_follows_the_network() -> None:
+    network, average = nn.Linear(2, 2), nn.Linear(2, 2)
+    start = average.weight.detach().clone()
+    update_ema(average, network, step=10**6, decay=0.9)
+    assert torch.allclose(average.weight, 0.9 * start + 0.1 * network.weight)

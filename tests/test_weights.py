@@ -1,0 +1,240 @@
+"""restore.weights: files describe themselves, damage and malice are refused, official checkpoints load."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from restore.errors import WeightsError
+from restore.models import NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage, half_resolution_net, nafnet_gopro
+from restore.types import Task
+from restore.weights import CATALOGUE, FORMAT_VERSION, METADATA_KEY, find_weights, load_weights, save_weights
+
+SMALL = NAFNetConfig(width=4, encoder=(Stage(1, "lka"),), middle=Stage(1), decoder=(Stage(1),), stem=2, sigma_input=True)
+
+
+def randomised(config: NAFNetConfig) -> NAFNet:
+    generator = torch.Generator().manual_seed(1)
+    network = NAFNet(config).eval()
+    with torch.no_grad():
+        for param in network.parameters():
+            param.copy_(0.2 * torch.randn(param.shape, generator=generator))
+    return network
+
+
+def document(config: NAFNetConfig, **changes: Any) -> dict[str, Any]:
+    return {"name": "small", "task": "denoise", "architecture": "nafnet", "network": config.as_dict()} | changes
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    save_weights(path, randomised(SMALL), document(SMALL))
+    return path
+
+
+def test_save_and_load_give_the_same_network(saved: Path) -> None:
+    network, info = load_weights(saved, Task.DENOISE)
+    picture = torch.rand(1, 3, 9, 7)
+    assert torch.equal(network(picture), randomised(SMALL)(picture))
+    assert not network.training
+    assert (info.name, info.task, info.num_bytes) == ("small", Task.DENOISE, saved.stat().st_size)
+    assert info.num_parameters == sum(param.numel() for param in network.parameters())
+
+
+def test_saving_twice_gives_identical_bytes(saved: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "again.safetensors", randomised(SMALL), document(SMALL))
+    assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_half_precision_files_compute_in_float32(tmp_path: Path) -> None:
+    save_weights(tmp_path / "half.safetensors", randomised(SMALL).half(), document(SMALL))
+    network, _ = load_weights(tmp_path / "half.safetensors")
+    assert {param.dtype for param in network.parameters()} == {torch.float32}
+
+
+def test_every_flipped_bit_is_noticed(saved: Path) -> None:
+    whole = saved.read_bytes()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        position = int(torch.randint(len(whole), (), generator=generator))
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(torch.randint(8, (), generator=generator))
+        saved.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="small.safetensors: "):
+            load_weights(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 100, -1])
+def test_truncated_files_are_refused(saved: Path, keep: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match="small.safetensors: "):
+        load_weights(saved)
+
+
+def test_a_lying_header_is_refused(saved: Path) -> None:
+    saved.write_bytes(struct.pack("<Q", 2**60) + saved.read_bytes()[8:])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_weights(saved)
+
+
+def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
+    rewrite(saved, lambda described: described | {"format_version": FORMAT_VERSION + 1})
+    with pytest.raises(WeightsError, match="upgrade restore"):
+        load_weights(saved)
+
+
+def test_another_task_is_named(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="expected weights to deblur, found weights to denoise"):
+        load_weights(saved, Task.DEBLUR)
+    save_weights(tmp_path / "odd.safetensors", randomised(SMALL), document(SMALL, task="colourise"))
+    with pytest.raises(WeightsError, match="'colourise'"):
+        load_weights(tmp_path / "odd.safetensors", Task.DEBLUR)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "unet"}, "found 'unet'"),
+        ({"network": {"width": 4}}, "describe no nafnet"),
+        ({"network": SMALL.as_dict() | {"depth": 3}}, "describe no nafnet"),
+        ({"network": SMALL.as_dict() | {"width": 8}}, r"expected \(\d+.*found \(\d+"),
+        ({"network": SMALL.as_dict() | {"stem": 1}}, "expected .* found"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_weights(path, randomised(SMALL), document(SMALL, **changes))
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path)
+
+
+def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
+    network = randomised(SMALL)
+    with torch.no_grad():
+        network.intro.weight[0, 0, 0, 0] = torch.nan
+    save_weights(tmp_path / "nan.safetensors", network, document(SMALL))
+    with pytest.raises(WeightsError, match="NaN"):
+        load_weights(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 not a zip"])
+def test_garbage_checkpoints_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="net.pth: "):
+        load_weights(path)
+
+
+class Malicious:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Any, ...]]:
+        return (Path.touch, (self.victim,))
+
+
+@pytest.mark.parametrize("through_torch", [True, False])
+def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, through_torch: bool) -> None:  # noqa: FBT001
+    victim, path = tmp_path / "victim", tmp_path / "net.pth"
+    if through_torch:
+        torch.save({"params": Malicious(victim)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Malicious(victim), protocol=2))
+    with pytest.raises(WeightsError, match="no code in it was run"):
+        load_weights(path)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("container", ["params", "params_ema", "state_dict", "model", "net", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "netG."])
+def test_official_checkpoints_load_whatever_their_container(
+    tmp_path: Path, container: str | None, prefix: str
+) -> None:
+    reference = randomised(
+        NAFNetConfig(4, (Stage(1), Stage(2)), Stage(1), (Stage(1), Stage(1)), padding="constant")
+    )
+    state = {prefix + key: tensor for key, tensor in reference.state_dict().items()}
+    torch.save(state if container is None else {container: state}, tmp_path / "net.pth")
+    network, info = load_weights(tmp_path / "net.pth", Task.DEBLUR)
+    assert info.task is None
+    picture = torch.rand(1, 3, 13, 22)
+    assert torch.equal(network(picture), reference(picture))
+
+
+def test_the_published_layout_is_recognised(tmp_path: Path) -> None:
+    config = nafnet_gopro(4)
+    torch.save({"params": NAFNet(config).state_dict()}, tmp_path / "gopro.pth")
+    network, _ = load_weights(tmp_path / "gopro.pth")
+    assert isinstance(network, NAFNet)
+    assert network.config == config
+
+
+def test_a_foreign_network_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="expected the weights of a NAFNet"):
+        load_weights(tmp_path / "net.pth")
+
+
+def test_unexpected_layers_are_refused_by_name(tmp_path: Path) -> None:
+    state = NAFNet(nafnet_gopro(2)).state_dict()
+    torch.save(state | {"extra.weight": torch.zeros(3)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="extra.weight: expected nothing"):
+        load_weights(tmp_path / "net.pth")
+
+
+def test_names_and_places() -> None:
+    with pytest.raises(WeightsError, match="denoise-fast"):
+        find_weights("no-such-model")
+    with pytest.raises(WeightsError, match="read from files only"):
+        find_weights("https://example.org/net.pth")
+    assert all(find_weights(name).is_file() for name in CATALOGUE)
+
+
+def test_a_run_folder_stands_for_its_weights(saved: Path, tmp_path: Path) -> None:
+    assert find_weights(tmp_path) == saved
+    (tmp_path / "second.safetensors").write_bytes(saved.read_bytes())
+    with pytest.raises(WeightsError, match="2 .safetensors files"):
+        find_weights(tmp_path)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_shipped_weights_say_all_that_is_promised(name: str) -> None:
+    _, info = load_weights(name, Task.DENOISE)
+    assert info.name == name
+    assert info.document["scores"]["protocol"]
+    assert [score["sigma"] for score in info.document["scores"]["results"]] == [15, 25, 50]
+    assert all(data["licence"] for data in info.document["data"])
+    assert info.document["training"]["steps"] > 0
+    assert info.path.with_suffix(".md").is_file()
+
+
+def test_folding_leaves_the_network_as_it_was() -> None:
+    network = randomised(half_resolution_net(4))
+    folded = copy.deepcopy(network)
+    folded.fold()
+    picture = torch.rand(1, 3, 16, 16)
+    assert torch.allclose(folded(picture), network(picture), atol=1e-5)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    tensors: dict[str, Tensor] = load_file(path)
+    described = change(json.loads(read_metadata(path)))
+    save_file(tensors, path, {METADATA_KEY: json.dumps(described)})
+
+
+def read_metadata(path: Path) -> str:
+    data = path.read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    return str(header["__metadata__"][METADATA_KEY])
