@@ -36,11 +36,13 @@ def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
     for path in reversed(paths):
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # whatever damage does to an archive, the older checkpoint is the answer
+        except Exception:  # noqa: BLE001, S112  whatever damage does to an archive, the older checkpoint is the answer
             continue
         return state
     if paths:
-        raise WeightsError(f"{paths[-1]}: damaged, like every older checkpoint of the run; start afresh in another folder")
+        raise WeightsError(
+            f"{paths[-1]}: damaged, like every older checkpoint of the run; start afresh in another folder"
+        )
     return None
 
 

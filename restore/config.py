@@ -68,8 +68,8 @@ class TrainConfig:
 
 
 RECIPES: dict[str, NAFNetConfig] = {
-    "denoise-fast": replace(PRESETS["half-naf-32"], sigma_input=True),
-    "denoise-lka": replace(PRESETS["founding-12"], sigma_input=True),
+    "denoise-fast": replace(PRESETS["half-naf-32"], sca_window=64, sigma_input=True),
+    "denoise-lka": replace(PRESETS["founding-12"], sca_window=64, sigma_input=True),
 }
 
 

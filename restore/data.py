@@ -11,6 +11,8 @@ from torch import Tensor
 from restore.errors import NothingToDoError
 from restore.images import list_images, read_photo
 
+Batch = tuple[Tensor, Tensor, Tensor]  # noisy (N,3,H,W), told noise levels (N,), clean (N,3,H,W)
+
 
 class CleanPatches:
     """Random patches of clean photographs, flipped and rotated, every pixel of the set as likely as any other.
@@ -45,7 +47,7 @@ class CleanPatches:
 
 def degrade(
     clean: Tensor, generator: torch.Generator, *, sigma_max: float, told_share: float, grey_share: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Batch:
     """Make training samples for blind denoising: Gaussian noise, unclipped, σ uniform in [0, sigma_max] per sample.
 
     Args:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +17,8 @@ from restore.tiling import Tiling, restore_strips
 from restore.types import Precision, Task
 from restore.weights import WeightsInfo, load_weights
 
-Image = TypeVar("Image", "np.ndarray[tuple[int, ...], np.dtype[np.generic]]", Tensor)
+Array = npt.NDArray[Any]
+Image = TypeVar("Image", Array, Tensor)
 
 MIN_TILE = 128
 MAX_AUTO_TILE = 1024
@@ -72,7 +73,9 @@ def find_device(name: str) -> torch.device:
     if kind != "cuda" or (index and not index.isdecimal()):
         raise UsageError(f"--device {name}: choose auto, cpu, cuda or cuda:i")
     if not torch.cuda.is_available():
-        raise DeviceError(f"--device {name}: CUDA is not available here; use --device cpu, or install a CUDA build of torch")
+        raise DeviceError(
+            f"--device {name}: CUDA is not available here; use --device cpu, or install a CUDA build of torch"
+        )
     if int(index or 0) >= torch.cuda.device_count():
         raise DeviceError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices")
     return torch.device(name)
@@ -114,9 +117,7 @@ class Restorer:
         if isinstance(tile, int) and tile < MIN_TILE:
             raise UsageError(f"--tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
 
-    def __call__(
-        self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True
-    ) -> Image:
+    def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
         """Restore one picture or a batch.
 
         Args:
@@ -140,29 +141,28 @@ class Restorer:
         if sigma is not None and not self.knows_sigma:
             raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
         source_NCHW = _as_batch(image)
-        restored = self._restore(source_NCHW, sigma, strength, clip)
+        restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
         if isinstance(image, Tensor):
             return restored.view(image.shape).to(image.device)
         if image.ndim == 2:
             return restored[0, 0].numpy()
         return restored[0].permute(1, 2, 0).numpy()
 
-    def _restore(self, source: Tensor, sigma: float | None, strength: float, clip: bool) -> Tensor:
+    def _restore(self, source: Tensor, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
         height, width = source.shape[-2:]
         size = self._tile_size(height, width)
         while True:
             try:
-                return self._restore_tiled(source, size, sigma, strength, clip)
-            except (RuntimeError, MemoryError) as error:
+                return self._restore_tiled(source, size, sigma=sigma, strength=strength, clip=clip)
+            except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
                 if not _is_out_of_memory(error):
                     raise
                 if size <= MIN_TILE:
-                    raise DeviceError(
-                        f"out of memory on {self.device} even with tiles of {size} pixels; close other programs or use --device cpu"
-                    ) from error
+                    reason = f"out of memory on {self.device} even with tiles of {size} pixels"
+                    raise DeviceError(f"{reason}; close other programs or use --device cpu") from error
                 size = max(MIN_TILE, size // 2)
 
-    def _restore_tiled(self, source: Tensor, size: int, sigma: float | None, strength: float, clip: bool) -> Tensor:
+    def _restore_tiled(self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
         num, channels, height, width = source.shape
         restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
 
@@ -173,7 +173,7 @@ class Restorer:
 
         with torch.inference_mode():
             for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
-                restored[..., rows, :] = _from_unit(strip, source, rows, clip)
+                restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
         return restored
 
     def _run(self, tile_NCHW: Tensor, sigma: float | None) -> Tensor:
@@ -186,7 +186,9 @@ class Restorer:
         if self.dtype != torch.float32 and not y.isfinite().all():
             y = self.network(x, *sigma_N)
         if not y.isfinite().all():
-            raise ImageError("the network's output is not finite, so nothing was written; try --precision fp32 or other weights")
+            raise ImageError(
+                "the network's output is not finite, so nothing was written; try --precision fp32 or other weights"
+            )
         return y if channels == 3 else y.mean(1, keepdim=True)
 
     def _tiling(self, size: int) -> Tiling:
@@ -205,7 +207,7 @@ class Restorer:
         return max(MIN_TILE, min(longest, affordable, MAX_AUTO_TILE))
 
 
-def _as_batch(image: np.ndarray[tuple[int, ...], np.dtype[np.generic]] | Tensor) -> Tensor:
+def _as_batch(image: Array | Tensor) -> Tensor:
     """See a picture as (N,C,H,W) without copying it."""
     if isinstance(image, Tensor):
         batch = image if image.ndim == 4 else image[None]
@@ -224,7 +226,7 @@ def _to_unit(tile: Tensor) -> Tensor:
     return tile.float().div_(_PEAKS[tile.dtype]) if tile.dtype in _PEAKS else tile
 
 
-def _from_unit(strip: Tensor, source: Tensor, rows: slice, clip: bool) -> Tensor:
+def _from_unit(strip: Tensor, source: Tensor, rows: slice, *, clip: bool) -> Tensor:
     if source.dtype in _PEAKS:
         peak = _PEAKS[source.dtype]
         return strip.mul(peak).round_().clamp_(0, peak).to(source.dtype)

@@ -28,15 +28,16 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, num_iterations: int = 5
+        self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, num_iterations: int = 5
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "num_iterations": num_iterations})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure: nothing is re-evaluated
-        """Update every parameter that has a gradient."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # there is nothing to evaluate again
+        """Update every parameter that has a gradient; a closure is not supported."""
+        assert closure is None
         for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for param in group["params"]:
                 if param.grad is not None:
                     by_shape[(param.shape[0], param[0].numel())].append(param)
@@ -47,7 +48,7 @@ class Muon(Optimizer):
                 for param, update in zip(params, updates, strict=True):
                     param.sub_(update.view_as(param), alpha=step_size)
 
-    def _look_ahead(self, param: nn.Parameter, momentum: float) -> Tensor:
+    def _look_ahead(self, param: Tensor, momentum: float) -> Tensor:
         assert param.grad is not None
         state = self.state[param]
         if not state:
@@ -63,7 +64,7 @@ def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
     Five iterations of Jordan's quintic leave them between about 0.7 and 1.2.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
+    x: Tensor = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
@@ -75,16 +76,20 @@ def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
 
 def build_optimisers(network: nn.Module, *, muon_lr: float = 0.02, adamw_lr: float = 2e-3) -> list[Optimizer]:
     """Muon for the dense convolutions between the first and the last one, AdamW for everything else."""
-    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    ends = {id(network.intro.weight), id(network.ending.weight)}  # type: ignore[union-attr]  # every network has both
-    hidden = {
-        id(conv.weight): conv.weight
-        for conv in convolutions
-        if conv.groups == 1 and min(conv.weight.shape[0], conv.weight[0].numel()) >= 8 and id(conv.weight) not in ends
-    }
-    others = [param for param in network.parameters() if id(param) not in hidden]
+    ends = (network.intro, network.ending)
+    hidden = [
+        module.weight
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and module not in ends and _is_matrix(module.weight)
+    ]
+    chosen = {id(weight) for weight in hidden}
+    others = [param for param in network.parameters() if id(param) not in chosen]
     adamw = AdamW(others, lr=adamw_lr, betas=(0.9, 0.9), weight_decay=0.0)
-    return [Muon(hidden.values(), lr=muon_lr), adamw] if hidden else [adamw]
+    return [Muon(hidden, lr=muon_lr), adamw] if hidden else [adamw]
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    return min(weight.shape[0], weight[0].numel()) >= 8
 
 
 def warmup_cosine(progress: float, warmup: float = 0.03) -> float:

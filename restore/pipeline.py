@@ -174,7 +174,7 @@ def restore_files(
 ) -> Iterator[FileResult]:
     """Restore the files of a plan one after the other; arguments, results and errors as `restore_folder`."""
 
-    def change(photo: Photo) -> Photo:
+    def change(_job: Job, photo: Photo) -> Photo:
         return restore_photo(photo, restorer, sigma=sigma, strength=strength)
 
     return process_files(plan, change, options or FileOptions())
@@ -231,10 +231,10 @@ def make_plan(
                 raise UsageError(f"{job.target} exists; add --skip-existing to keep such files or --overwrite")
     if num_jobs == 0:
         names = ", ".join(str(root) for root in plan.inputs)
-        raise NothingToDoError(f"{names}: no pictures here ({num_skipped_files} other files); {_known_formats()} are read")
-    return dataclasses.replace(
-        plan, num_jobs=num_jobs, num_skipped_files=num_skipped_files, num_existing=num_existing
-    )
+        raise NothingToDoError(
+            f"{names}: no pictures here ({num_skipped_files} other files); {_known_formats()} are read"
+        )
+    return dataclasses.replace(plan, num_jobs=num_jobs, num_skipped_files=num_skipped_files, num_existing=num_existing)
 
 
 def prepare_output(output: Path) -> None:
@@ -252,12 +252,12 @@ def prepare_output(output: Path) -> None:
         raise OutputError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
 
 
-def process_files(plan: Plan, change: Callable[[Photo], Photo], options: FileOptions) -> Iterator[FileResult]:
+def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: FileOptions) -> Iterator[FileResult]:
     """Read, change and write the files of a plan; the next is decoded and the last encoded beside the change.
 
     Args:
         plan: what to do.
-        change: from the photograph read to the one to write.
+        change: takes a job and the photograph read, returns the one to write.
         options: how files are read and written.
 
     Yields:
@@ -282,7 +282,7 @@ def process_files(plan: Plan, change: Callable[[Photo], Photo], options: FileOpt
         if isinstance(photo, FileResult):
             return _known(photo)
         started = time.perf_counter()
-        changed = _attempt(job, change, photo)
+        changed = _attempt(job, change, job, photo)
         if isinstance(changed, FileResult):
             return _known(changed)
         return writer.submit(write, job, changed, time.perf_counter() - started)
@@ -378,7 +378,9 @@ def _check_roots(plan: Plan) -> None:
         if root.is_dir() and names_a_file(plan.output):
             raise UsageError(f"{plan.output}: the output of a folder must be a folder, and this names a file")
         if plan.output.exists() and plan.output.samefile(root):
-            raise UsageError(f"{root}: input and output are the same; choose another output, originals are never replaced")
+            raise UsageError(
+                f"{root}: input and output are the same; choose another output, originals are never replaced"
+            )
     if plan.output.exists() and not plan.output.is_dir() and not names_a_file(plan.output):
         raise UsageError(f"{plan.output}: a file stands where the output folder should be")
     if names_a_file(plan.output) and len(plan.inputs) > 1:
@@ -388,13 +390,12 @@ def _check_roots(plan: Plan) -> None:
 def _filled_from_visible(pixels: Pixels, hidden: Mask) -> Pixels:
     if hidden.all():
         return pixels
-    _, labels = cv2.distanceTransformWithLabels(
-        hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
+    _, labels = cv2.distanceTransformWithLabels(hidden.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     nearest = np.zeros(int(labels.max()) + 1, dtype=np.int64)
     nearest[labels[~hidden]] = np.flatnonzero(~hidden)
     flat = pixels.reshape(hidden.size, -1)
-    return flat[nearest[labels.ravel()]].reshape(pixels.shape)
+    filled: Pixels = flat[nearest[labels.ravel()]].reshape(pixels.shape)
+    return filled
 
 
 def _non_finite(pixels: Pixels) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.size or self.size % self.multiple or self.overlap % self.multiple:
-            raise ValueError(f"tiles of {self.size} overlapping by {self.overlap} do not fit multiples of {self.multiple}")
+            raise ValueError(
+                f"tiles of {self.size} overlapping by {self.overlap} do not fit multiples of {self.multiple}"
+            )
 
     def spans(self, length: int) -> list[slice]:
         """Return the tiles along an axis of `length` pixels; the last one may be shorter."""
@@ -63,9 +65,7 @@ def restore_strips(
         carried = strip[..., num_done:, :].clone()
 
 
-def _restore_strip(
-    rows: slice, width: int, tiling: Tiling, restore_tile: Callable[[slice, slice], Tensor]
-) -> Tensor:
+def _restore_strip(rows: slice, width: int, tiling: Tiling, restore_tile: Callable[[slice, slice], Tensor]) -> Tensor:
     column_spans = tiling.spans(width)
     if len(column_spans) == 1:
         return restore_tile(rows, column_spans[0])
@@ -87,8 +87,6 @@ def _restore_strip(
 
 
 def _rising(length: int) -> Tensor:
-    """Weights of the later tile over an overlap: 0 in its outer quarter, which its own border spoils, then a ramp to 1
-    before the outer quarter of the earlier tile.
-    """
+    """Return the weights of the later tile over an overlap: a ramp, flat in either tile's spoilt outer quarter."""
     positions = (torch.arange(length) + 0.5) / length
     return ((positions - 0.25) * 2).clamp(0, 1)

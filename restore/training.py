@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from restore.checkpoint import load_checkpoint, save_checkpoint
 from restore.config import PatchStage, TrainConfig, recipe
-from restore.data import CleanPatches, degrade, load_photos
+from restore.data import Batch, CleanPatches, degrade, load_photos
 from restore.errors import DivergedError, RestoreError
 from restore.losses import charbonnier_loss
 from restore.metrics.psnr import psnr
@@ -51,7 +51,7 @@ class TrainState:
             network = NAFNet(config.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
             network=network,
-            average=copy.deepcopy(network).requires_grad_(False),
+            average=copy.deepcopy(network).requires_grad_(requires_grad=False),
             optimisers=build_optimisers(network, muon_lr=config.muon_lr, adamw_lr=config.adamw_lr),
             generator=torch.Generator().manual_seed(config.seed),
         )
@@ -109,7 +109,7 @@ def train(config: TrainConfig, data: Path, run_dir: Path) -> Path:
         progress = state.seconds / budget
         stage = config.patch_stage(progress)
         clean = patches.draw(stage.batch_size, stage.patch_size)
-        noisy, told, clean = degrade(
+        batch = degrade(
             clean,
             state.generator,
             sigma_max=config.sigma_max,
@@ -117,7 +117,7 @@ def train(config: TrainConfig, data: Path, run_dir: Path) -> Path:
             grey_share=config.grey_share,
         )
         set_learning_rate(state.optimisers, warmup_cosine(progress))
-        losses.append(train_step(state, noisy, told, clean, dtype, config.ema_decay))
+        losses.append(train_step(state, batch, dtype, config.ema_decay))
 
         now = time.monotonic()
         state.seconds += min(now - started, LONGEST_STEP_SECONDS)
@@ -133,10 +133,9 @@ def train(config: TrainConfig, data: Path, run_dir: Path) -> Path:
     return run_dir / f"{config.name}.safetensors"
 
 
-def train_step(
-    state: TrainState, noisy: Tensor, told: Tensor, clean: Tensor, dtype: torch.dtype, ema_decay: float
-) -> float:
-    """Take one step on a batch (N,3,H,W), told its noise levels (N,), and return its loss."""
+def train_step(state: TrainState, batch: Batch, dtype: torch.dtype, ema_decay: float) -> float:
+    """Take one step and return its loss."""
+    noisy, told, clean = batch
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         loss = charbonnier_loss(state.network(noisy, told).float(), clean)
     if not torch.isfinite(loss):
@@ -163,7 +162,7 @@ def fastest_dtype(config: TrainConfig) -> torch.dtype:
     for _ in range(4):
         for dtype, times in seconds.items():
             started = time.perf_counter()
-            train_step(trial, clean, told, clean, dtype, config.ema_decay)
+            train_step(trial, (clean, told, clean), dtype, config.ema_decay)
             times.append(time.perf_counter() - started)
     return min(seconds, key=lambda dtype: min(seconds[dtype]))
 

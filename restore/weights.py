@@ -246,7 +246,9 @@ def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor
     architecture = document.get("architecture")
     if architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise WeightsError(f"{path}: expected one of the architectures {known}, found {architecture!r}; upgrade restore")
+        raise WeightsError(
+            f"{path}: expected one of the architectures {known}, found {architecture!r}; upgrade restore"
+        )
     try:
         with torch.device("meta"):
             network: NAFNet = ARCHITECTURES[architecture](document["network"])
@@ -274,7 +276,7 @@ def _sha256(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
     for key in sorted(tensors):
         tensor = tensors[key].contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

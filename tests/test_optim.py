@@ -13,7 +13,7 @@ from restore.optim import Muon, build_optimisers, orthogonalise, set_learning_ra
 
 def newton_schulz(u: Tensor) -> Tensor:
     """The iteration as published, for one matrix."""
-    x = u / torch.linalg.norm(u)
+    x: Tensor = u / torch.linalg.norm(u)
     x = x.T if u.shape[0] > u.shape[1] else x
     for _ in range(5):
         a = x @ x.T
@@ -34,7 +34,9 @@ def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int]) -
 
 def test_two_steps_of_muon_equal_the_definition() -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((16, 8, 1, 1), (8, 4, 3, 3), (8, 4, 3, 3))]
+    weights = [
+        nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((16, 8, 1, 1), (8, 4, 3, 3), (8, 4, 3, 3))
+    ]
     expected = [weight.detach().clone() for weight in weights]
     momenta = [torch.zeros_like(weight) for weight in expected]
     optimiser = Muon(weights, lr=0.02)

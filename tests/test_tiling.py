@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ def assemble(picture: Tensor, tiling: Tiling, offset: float = 0.0) -> Tensor:
         num_tiles += 1
         return picture[..., rows, columns] + offset * num_tiles
 
-    strips = list(restore_strips(*picture.shape[-2:], tiling, restore_tile))
+    strips = list(restore_strips(picture.shape[-2], picture.shape[-1], tiling, restore_tile))
     assert [rows.start for rows, _ in strips[1:]] == [rows.stop for rows, _ in strips[:-1]]
     return torch.cat([strip for _, strip in strips], dim=-2)
 
@@ -35,14 +37,14 @@ def test_spans_cover_an_axis_and_overlap(length: int) -> None:
     assert spans[0].start == 0
     assert spans[-1].stop == length
     assert all(span.start % 16 == 0 and span.stop - span.start <= 64 for span in spans)
-    assert all(left.stop - right.start == 16 for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left.stop - right.start == 16 for left, right in itertools.pairwise(spans))
 
 
 def test_tiles_that_differ_are_feathered_not_cut() -> None:
     blended = assemble(torch.zeros(1, 1, 48, 112), Tiling(64, 16), offset=1.0)
     row = blended[0, 0, 0]
-    assert row[:48].unique().tolist() == [1.0]
-    assert row[64:].unique().tolist() == [2.0]
+    assert set(row[:48].tolist()) == {1.0}
+    assert set(row[64:].tolist()) == {2.0}
     assert (row[48:64].diff() >= 0).all()
     assert row.diff().max() < 0.2
 

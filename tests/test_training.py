@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from restore import training
+from restore.checkpoint import load_checkpoint, save_checkpoint
 from restore.config import PatchStage, TrainConfig, recipe
 from restore.errors import DivergedError, UsageError
 from restore.losses import charbonnier_loss
@@ -51,7 +51,7 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_overfits_one_batch() -> None:
     state = TrainState.fresh(SMALL)
     noisy, told, clean = batch()
-    losses = [train_step(state, noisy, told, clean, torch.float32, 0.9) for _ in range(150)]
+    losses = [train_step(state, (noisy, told, clean), torch.float32, 0.9) for _ in range(150)]
     assert losses[-1] < losses[0] / 4
 
 
@@ -59,14 +59,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path: Path) ->
     def steps(state: TrainState, num: int) -> TrainState:
         for _ in range(num):
             noisy = torch.rand(2, 3, 16, 16, generator=state.generator)
-            train_step(state, noisy, torch.full((2,), 0.1), noisy.flip(3), torch.float32, 0.9)
+            train_step(state, (noisy, torch.full((2,), 0.1), noisy.flip(3)), torch.float32, 0.9)
         return state
 
     whole = steps(TrainState.fresh(SMALL), 6)
     half = steps(TrainState.fresh(SMALL), 3)
-    training.save_checkpoint(tmp_path, half.as_dict())
+    save_checkpoint(tmp_path, half.as_dict())
     resumed = TrainState.fresh(SMALL)
-    loaded = training.load_checkpoint(tmp_path)
+    loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     resumed.load_dict(loaded)
     steps(resumed, 3)
@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_own_code() -> None:
     state = TrainState.fresh(SMALL)
     noisy, told, clean = batch()
     with pytest.raises(DivergedError, match="step 0") as caught:
-        train_step(state, noisy * torch.nan, told, clean, torch.float32, 0.9)
+        train_step(state, (noisy * torch.nan, told, clean), torch.float32, 0.9)
     assert caught.value.exit_code == 7
 
 

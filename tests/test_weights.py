@@ -21,7 +21,9 @@ from restore.models.nafnet import Stage, half_resolution_net, nafnet_gopro
 from restore.types import Task
 from restore.weights import CATALOGUE, FORMAT_VERSION, METADATA_KEY, find_weights, load_weights, save_weights
 
-SMALL = NAFNetConfig(width=4, encoder=(Stage(1, "lka"),), middle=Stage(1), decoder=(Stage(1),), stem=2, sigma_input=True)
+SMALL = NAFNetConfig(
+    width=4, encoder=(Stage(1, "lka"),), middle=Stage(1), decoder=(Stage(1),), stem=2, sigma_input=True
+)
 
 
 def randomised(config: NAFNetConfig) -> NAFNet:
@@ -72,14 +74,14 @@ def test_every_flipped_bit_is_noticed(saved: Path) -> None:
         damaged = bytearray(whole)
         damaged[position] ^= 1 << int(torch.randint(8, (), generator=generator))
         saved.write_bytes(damaged)
-        with pytest.raises(WeightsError, match="small.safetensors: "):
+        with pytest.raises(WeightsError, match=r"small\.safetensors: "):
             load_weights(saved)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 100, -1])
 def test_truncated_files_are_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
-    with pytest.raises(WeightsError, match="small.safetensors: "):
+    with pytest.raises(WeightsError, match=r"small\.safetensors: "):
         load_weights(saved)
 
 
@@ -133,7 +135,7 @@ def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
 def test_garbage_checkpoints_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "net.pth"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="net.pth: "):
+    with pytest.raises(WeightsError, match=r"net\.pth: "):
         load_weights(path)
 
 
@@ -159,12 +161,8 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, through_
 
 @pytest.mark.parametrize("container", ["params", "params_ema", "state_dict", "model", "net", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "netG."])
-def test_official_checkpoints_load_whatever_their_container(
-    tmp_path: Path, container: str | None, prefix: str
-) -> None:
-    reference = randomised(
-        NAFNetConfig(4, (Stage(1), Stage(2)), Stage(1), (Stage(1), Stage(1)), padding="constant")
-    )
+def test_official_checkpoints_load_whatever_their_container(tmp_path: Path, container: str | None, prefix: str) -> None:
+    reference = randomised(NAFNetConfig(4, (Stage(1), Stage(2)), Stage(1), (Stage(1), Stage(1)), padding="constant"))
     state = {prefix + key: tensor for key, tensor in reference.state_dict().items()}
     torch.save(state if container is None else {container: state}, tmp_path / "net.pth")
     network, info = load_weights(tmp_path / "net.pth", Task.DEBLUR)
@@ -190,7 +188,7 @@ def test_a_foreign_network_is_refused_by_name(tmp_path: Path) -> None:
 def test_unexpected_layers_are_refused_by_name(tmp_path: Path) -> None:
     state = NAFNet(nafnet_gopro(2)).state_dict()
     torch.save(state | {"extra.weight": torch.zeros(3)}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match="extra.weight: expected nothing"):
+    with pytest.raises(WeightsError, match=r"extra\.weight: expected nothing"):
         load_weights(tmp_path / "net.pth")
 
 
@@ -205,7 +203,7 @@ def test_names_and_places() -> None:
 def test_a_run_folder_stands_for_its_weights(saved: Path, tmp_path: Path) -> None:
     assert find_weights(tmp_path) == saved
     (tmp_path / "second.safetensors").write_bytes(saved.read_bytes())
-    with pytest.raises(WeightsError, match="2 .safetensors files"):
+    with pytest.raises(WeightsError, match=r"2 \.safetensors files"):
         find_weights(tmp_path)
 
 

@@ -49,9 +49,11 @@ def main() -> None:
     except Stopped as stopped:
         console.error("stopped; finished files are kept, nothing half done is left")
         sys.exit(stopped.exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the last resort
         _explain(error)
-        console.error(f"this is a bug in restore: {type(error).__name__}: {error}; run again with --debug and report it")
+        console.error(
+            f"this is a bug in restore: {type(error).__name__}: {error}; run again with --debug and report it"
+        )
         sys.exit(INTERNAL_ERROR)
 
 

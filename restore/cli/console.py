@@ -68,7 +68,7 @@ def _escape(character: str) -> str:
     return character
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: Any) -> Any:  # noqa: ANN401  any JSON type
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -12,7 +12,9 @@ from restore.types import Precision, Task
 
 Sigma = Annotated[
     float | None,
-    typer.Option(min=0.0, max=255.0, help="Strength of the noise, its standard deviation on 0–255; found out if absent."),
+    typer.Option(
+        min=0.0, max=255.0, help="Strength of the noise, its standard deviation on 0–255; found out if absent."
+    ),
 ]
 
 
@@ -63,7 +65,12 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
             strip_metadata=strip_metadata,
         ),
     )
-    settings = {"sigma": sigma, "strength": strength, "precision": str(restorer.precision), "device": str(restorer.device)}
+    settings = {
+        "sigma": sigma,
+        "strength": strength,
+        "precision": str(restorer.precision),
+        "device": str(restorer.device),
+    }
     assert restorer.info is not None
     weights = {"name": restorer.info.name, "sha256": restorer.info.sha256}
     run.conclude(results, "restored", {"command": "denoise", "model": weights, "settings": settings})

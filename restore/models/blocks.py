@@ -47,7 +47,8 @@ class NAFBlock(nn.Module):
 
     def fold(self) -> None:
         """Fold the norms' affine parts and the residual scales into the convolutions beside them, for inference."""
-        assert self.beta is not None and self.gamma is not None
+        assert self.beta is not None
+        assert self.gamma is not None
         self.norm1.fold_into(self.conv1)
         self.norm2.fold_into(self.conv4)
         _fold_scale(self.conv3, self.beta)
@@ -90,7 +91,7 @@ class LKABlock(nn.Module):
 
     def fold(self) -> None:
         """Fold the norm that has one reader and the residual scales into the convolutions, for inference."""
-        assert self.scale1 is not None and self.scale2 is not None
+        assert self.scale2 is not None
         self.norm2.fold_into(self.expand)  # norm1 stays: the attention's inner skip reads it too
         _fold_scale(self.contract, self.scale2)
         self.scale2 = None

@@ -89,7 +89,7 @@ class SCA(nn.Sequential):
         """Return factors that broadcast over (N,C,H,W): (N,C,1,1), or (N,C,H,W) where averages are local."""
         height, width = x_NCHW.shape[-2:]
         if self.window is None or max(height, width) <= self.window:
-            return super().forward(x_NCHW)
+            return self[1](self[0](x_NCHW))
         cell = 2 ** int(math.log2(max(1, self.window / 6)))  # a power of two, so that tiles and wholes share cells
         reach = self.window // (2 * cell)
         means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False)
