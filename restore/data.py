@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from restore.errors import NothingToDoError
-from restore.images import list_images, read_photo
+from restore.images import Photo, find_images, from_float, read_photo, to_float
 
 Batch = tuple[Tensor, Tensor, Tensor]  # noisy (N,3,H,W), told noise levels (N,), clean (N,3,H,W)
 
@@ -76,10 +77,17 @@ def load_photos(folder: Path) -> list[Tensor]:
     Raises:
         NothingToDoError: no picture is there.
     """
-    photos = [read_photo(path).pixels[:3].mul(255).round().to(torch.uint8) for path in list_images(folder)]
+    photos = [_as_uint8(read_photo(path)) for path in find_images(folder)]
     if not photos:
         raise NothingToDoError(f"{folder}: no pictures to train on; name a folder of clean photographs")
     return photos
+
+
+def _as_uint8(photo: Photo) -> Tensor:
+    """Return (3,H,W) uint8: grey is repeated, deeper samples are rounded."""
+    pixels = photo.pixels if photo.pixels.dtype == np.uint8 else from_float(to_float(photo.pixels), np.uint8)
+    image = torch.from_numpy(pixels)
+    return image.expand(3, -1, -1).contiguous() if image.ndim == 2 else image.permute(2, 0, 1).contiguous()
 
 
 def _mirror_to(patch: Tensor, size: int) -> Tensor:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from restore.atomic import sweep_partials
 from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
 from restore.images import FORMATS, MAX_PIXELS, Photo, find_images, read_photo, write_photo
+from restore.images.opencv import cv2
 from restore.inference import Restorer, load
 from restore.types import Existing, FileStatus
 
@@ -213,6 +213,7 @@ def make_plan(
         num_skipped_files += 1
 
     num_jobs = num_existing = 0
+    first_existing: Path | None = None
     may_collide = suffix is not None or len(plan.inputs) > 1
     seen: dict[Path, Path] = {}
     roots_below_output = [root for root in plan.inputs if root.resolve().is_relative_to(output.resolve())]
@@ -227,8 +228,11 @@ def make_plan(
             raise UsageError(f"{job.target}: this output is an input; choose another output folder")
         if job.target.exists():
             num_existing += 1
-            if existing is Existing.REFUSE:
-                raise UsageError(f"{job.target} exists; add --skip-existing to keep such files or --overwrite")
+            first_existing = first_existing or job.target
+    if num_existing and existing is Existing.REFUSE:
+        raise UsageError(
+            f"{first_existing} exists, one of {num_existing}; add --skip-existing to keep such files or --overwrite"
+        )
     if num_jobs == 0:
         names = ", ".join(str(root) for root in plan.inputs)
         raise NothingToDoError(

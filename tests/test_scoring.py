@@ -207,6 +207,15 @@ def test_any_file_name_can_be_scored(tmp_path: Path) -> None:
     assert not report.failures
 
 
+def test_warnings_of_the_reader_name_the_file(tmp_path: Path) -> None:
+    reference = write(tmp_path / "x.png", picture(0))
+    restored = tmp_path / "y.jpg"
+    restored.write_bytes(reference.read_bytes())
+    (warning,) = score_pair(Pair("x", reference, restored), ("psnr",)).warnings
+    assert warning.startswith(f"{restored}: ")
+    assert "PNG" in warning
+
+
 def test_a_file_that_goes_while_scoring_is_a_failure(folders: tuple[Path, Path]) -> None:
     pair = pair_files(*folders).pairs[0]
     pair.restored.unlink()

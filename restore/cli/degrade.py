@@ -127,7 +127,8 @@ def degrade_photo(
     if kind == "tiff":
         alpha = None if photo.alpha is None else to_float(photo.alpha)
         return dataclasses.replace(photo, pixels=array, alpha=alpha)
-    return dataclasses.replace(photo, pixels=from_float(array, photo.pixels.dtype))
+    as_if_lossless = dataclasses.replace(photo, format=kind or photo.format, lossless=True)  # so that WebP adds no loss
+    return dataclasses.replace(as_if_lossless, pixels=from_float(array, photo.pixels.dtype))
 
 
 def _say_what_is_clipped(plan: Plan) -> None:

@@ -56,8 +56,10 @@ def tile_size(text: str) -> int | Literal["auto", "off"]:
     Raises:
         UsageError: it is neither `auto`, `off` nor a number.
     """
-    if text == "auto" or text == "off":  # noqa: PLR1714  so the type checker sees the literals
-        return text
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
     if not text.isdecimal():
         raise UsageError(f"--tile {text}: choose auto, off or a number of pixels")
     return int(text)

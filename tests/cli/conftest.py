@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 Restore = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -48,15 +50,23 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-def noisy_picture(seed: int, height: int = 40, width: int = 56) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def noisy_picture(seed: int, height: int = 40, width: int = 56) -> NDArray[np.uint8]:
     """A smooth colour picture with noise of σ 20, (height,width,3) uint8."""
     generator = np.random.default_rng(seed)
     small = generator.integers(40, 215, (3, 4, 3)).astype(np.float32)
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    return (smooth + 20 * generator.standard_normal(smooth.shape)).clip(0, 255).round().astype(np.uint8)
+    noisy = smooth + 20 * generator.standard_normal(smooth.shape)
+    return np.asarray(np.rint(noisy).clip(0, 255), np.uint8)
 
 
-def save(path: Path, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+def load_pixels(path: Path) -> NDArray[Any]:
+    """Read what a file holds, at its depth, channels as OpenCV orders them."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    return pixels
+
+
+def save(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write RGB pixels in the format of the suffix, whatever bytes the name is made of."""
     encoded = cv2.imencode(path.suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1]
     path.write_bytes(encoded.tobytes())

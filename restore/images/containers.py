@@ -1,0 +1,258 @@
+"""What stands around the pixels of PNG, JPEG, WebP and BMP: sizes, metadata, and whether the file is whole.
+
+References:
+    PNG, W3C, 3rd edition, 2025; JPEG, ITU-T T.81, 1992; WebP container, RFC 9649, 2024; ICC.1:2022, annex B.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from restore.errors import ImageError
+from restore.images.directories import TagBlock
+
+EXIF_PREFIX = b"Exif\0\0"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
+JPEG_APP1 = 0xE1
+JPEG_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
+_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_MPF_NUM_IMAGES = 0xB001
+_MAX_METADATA_BYTES = 2**26
+
+
+@dataclass
+class Header:
+    """What a file says about itself before its pixels are decoded.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        channels: as coded: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha (or CMYK in JPEG).
+        icc: colour profile.
+        exif: TIFF-structured block.
+        xmp: XMP packet.
+        num_pictures: in the file.
+        is_lossless: whether it holds the pixels exactly.
+        is_truncated: whether its end is missing.
+        warnings: what was found damaged and left out.
+        transparent: the grey or RGB value that is transparent in a PNG without alpha.
+        palette_has_alpha: whether the palette of a PNG does.
+    """
+
+    width: int = 0
+    height: int = 0
+    channels: int = 3
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    num_pictures: int = 1
+    is_lossless: bool = True
+    is_truncated: bool = False
+    warnings: list[str] = field(default_factory=list)
+    transparent: tuple[int, ...] | None = None
+    palette_has_alpha: bool = False
+
+
+def read_png_header(data: bytes) -> Header:
+    """Read the header of a PNG and check the checksums of all its chunks.
+
+    Raises:
+        ImageError: there is no whole header, or a chunk that matters is damaged.
+    """
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise ImageError("it is truncated within its header; copy it again from its source")
+    width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
+    header = Header(width, height, channels={0: 1, 4: 2, 6: 4}.get(color_type, 3))
+    header.is_truncated = True
+    for kind, content, is_sound in _png_chunks(data):
+        if not is_sound and not kind[0] & 0x20:  # a critical chunk
+            raise ImageError("its data are damaged (wrong checksum); copy it again from its source")
+        if not is_sound:
+            header.warnings.append(f"the damaged part {kind.decode('latin-1')!r} was left out")
+        elif kind == b"IEND":
+            header.is_truncated = False
+        elif kind == b"tRNS" and color_type == 3:
+            header.palette_has_alpha = True
+        elif kind == b"tRNS" and color_type in (0, 2):
+            scale = 255 // (2**bits - 1) if bits < 8 else 1
+            header.transparent = tuple(v * scale for v in struct.unpack(">H" if color_type == 0 else ">3H", content))
+        else:
+            _note_png_metadata(header, kind, content)
+    return header
+
+
+def png_pixels_only(data: bytes) -> bytes:
+    """Return a PNG without its further frames and its metadata, which libpng would comment on."""
+    kept, num_dropped, position = [data[: len(PNG_SIGNATURE)]], 0, len(PNG_SIGNATURE)
+    for kind, content, _ in _png_chunks(data):
+        end = position + len(content) + 12
+        if kind in _PNG_PIXEL_CHUNKS:
+            kept.append(data[position:end])
+        else:
+            num_dropped += 1
+        position = end
+    return b"".join(kept) if num_dropped else data
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """Yield name, content and whether the checksum is right, up to the end or the first chunk that is not whole."""
+    view, position, kind = memoryview(data), len(PNG_SIGNATURE), b""
+    while kind != b"IEND" and position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return
+        checksum = struct.unpack_from(">I", data, end)[0]
+        yield kind, view[position + 8 : end], zlib.crc32(view[position + 4 : end]) == checksum
+        position = end + 4
+
+
+def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None:
+    if kind == b"acTL" and len(content) >= 4:
+        header.num_pictures = struct.unpack_from(">I", content)[0]
+    elif kind == b"eXIf":
+        header.exif = bytes(content).removeprefix(EXIF_PREFIX)
+    elif kind == b"iCCP":
+        _, _, packed = bytes(content).partition(b"\0")
+        header.icc = _inflate(packed[1:], header, "colour profile")
+    elif kind == b"iTXt" and bytes(content[: len(PNG_XMP_KEYWORD) + 1]) == PNG_XMP_KEYWORD + b"\0":
+        is_packed, _ = rest = bytes(content[len(PNG_XMP_KEYWORD) + 1 : len(PNG_XMP_KEYWORD) + 3]) or b"\0\0"
+        text = bytes(content[len(PNG_XMP_KEYWORD) + 1 + len(rest) :]).split(b"\0", 2)[-1]
+        header.xmp = _inflate(text, header, "XMP packet") if is_packed else text
+
+
+def _inflate(packed: bytes, header: Header, name: str) -> bytes | None:
+    """Decompress metadata, but never more than a sane amount."""
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(packed, _MAX_METADATA_BYTES)
+    except zlib.error:
+        content = b""
+    if content and inflater.eof:
+        return content
+    header.warnings.append(f"the damaged {name} was left out")
+    return None
+
+
+def read_jpeg_header(data: bytes) -> Header:
+    """Read the segments of a JPEG up to the end of its first picture; what follows is of no interest.
+
+    Raises:
+        ImageError: there is no frame, or one of 12 bits.
+    """
+    header = Header(is_lossless=False, is_truncated=True)
+    profile: dict[int, bytes] = {}
+    for marker, start, end in jpeg_segments(data):
+        content = data[start:end]
+        if marker == 0xD9:
+            header.is_truncated = False
+        elif marker in _JPEG_FRAMES and not header.width:
+            bits, header.height, header.width, header.channels = struct.unpack_from(">BHHB", content.ljust(6, b"\0"))
+            if bits > 8:
+                raise ImageError(f"it is a {bits}-bit JPEG, not supported yet; convert it to TIFF or PNG first")
+        elif marker == JPEG_APP1 and content.startswith(EXIF_PREFIX):
+            header.exif = header.exif or content[len(EXIF_PREFIX) :]
+        elif marker == JPEG_APP1 and content.startswith(JPEG_XMP_PREFIX):
+            header.xmp = content[len(JPEG_XMP_PREFIX) :]
+        elif marker == 0xE2 and content.startswith(_JPEG_ICC_PREFIX) and len(content) > 14:
+            profile[content[12]] = content[14:]
+        elif marker == 0xE2 and content.startswith(b"MPF\0"):
+            header.num_pictures = _num_pictures(content[4:])
+    header.icc = b"".join(profile[number] for number in sorted(profile)) or None
+    if not header.channels:
+        raise ImageError("it is truncated within its header; copy it again from its source")
+    return header
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment and where its content starts and ends, up to and with the end of the picture."""
+    position = 2
+    while match := _JPEG_MARKER.search(data, position):
+        marker, start = match[0][1], match.end()
+        position = start
+        if marker == 0xD9:
+            yield marker, start, start
+            return
+        if marker not in (0x01, 0xD8):
+            if start + 2 > len(data):
+                return
+            position = start + max(2, struct.unpack_from(">H", data, start)[0])
+            yield marker, start + 2, position
+
+
+def _num_pictures(multi_picture: bytes) -> int:
+    try:
+        block = TagBlock(multi_picture)
+        return block.integers(block.directory(block.first)[0][_MPF_NUM_IMAGES])[0]
+    except (KeyError, IndexError, ValueError):
+        return 1
+
+
+def read_webp_header(data: bytes) -> Header:
+    """Read the chunks of a WebP file."""
+    header = Header(is_lossless=False)
+    header.is_truncated = struct.unpack_from("<I", data, 4)[0] + 8 > len(data)
+    num_frames, position = 0, 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        content = memoryview(data)[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+        if kind == b"VP8X" and len(content) >= 10:
+            header.width = 1 + int.from_bytes(content[4:7], "little")
+            header.height = 1 + int.from_bytes(content[7:10], "little")
+        elif kind == b"VP8L" and len(content) >= 5:
+            size = int.from_bytes(content[1:5], "little")
+            header.width, header.height = header.width or 1 + size % 2**14, header.height or 1 + (size >> 14) % 2**14
+            header.is_lossless = True
+        elif kind == b"VP8 " and len(content) >= 10:
+            width, height = struct.unpack_from("<HH", content, 6)
+            header.width, header.height = header.width or width % 2**14, header.height or height % 2**14
+        elif kind == b"ANMF":
+            num_frames += 1
+        elif kind == b"ICCP":
+            header.icc = bytes(content)
+        elif kind == b"EXIF":
+            header.exif = bytes(content).removeprefix(EXIF_PREFIX)
+        elif kind == b"XMP ":
+            header.xmp = bytes(content)
+    header.num_pictures = max(1, num_frames)
+    return header
+
+
+def read_bmp_header(data: bytes) -> Header:
+    """Read the sizes of a BMP."""
+    if len(data) < 34:
+        raise ImageError("it is truncated within its header; copy it again from its source")
+    start, header_bytes = struct.unpack_from("<II", data, 10)
+    is_old = header_bytes == 12
+    width, height, _, bits = struct.unpack_from("<HHHH" if is_old else "<iiHH", data, 18)
+    header = Header(abs(width), abs(height))
+    is_packed = not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
+    row_bytes = (header.width * bits + 31) // 32 * 4
+    header.is_truncated = not is_packed and start + row_bytes * header.height > len(data)
+    return header
+
+
+def with_png_metadata(png: bytes | memoryview, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
+    """Insert metadata into a PNG, right after its header as the standard asks for profiles."""
+    chunks = b""
+    if icc:
+        chunks += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
+    if exif:
+        chunks += png_chunk(b"eXIf", exif)
+    if xmp:
+        chunks += png_chunk(b"iTXt", PNG_XMP_KEYWORD + bytes(5) + xmp)
+    return b"".join([png[:33], chunks, png[33:]])
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a PNG chunk with its length and checksum."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

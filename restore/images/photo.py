@@ -1,0 +1,115 @@
+"""The photograph in memory, and the depths of its samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Pixels = NDArray[Any]
+"""(H,W,3) RGB or (H,W) grey, of uint8, uint16 or float32."""
+
+FORMATS = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".webp": "webp",
+    ".bmp": "bmp",
+    ".ppm": "pnm",
+    ".pgm": "pnm",
+    ".pbm": "pnm",
+    ".pnm": "pnm",
+}
+"""Suffix, in lower case, to format name: all that can be read and written."""
+
+_STEP_VALUES = 2**22  # values converted at a time, so that a conversion needs little more memory than its result
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photograph and all that must survive its restoration.
+
+    Attributes:
+        pixels: (H,W,3) RGB or (H,W) grey, upright; uint8, uint16 or float32 as the file stores them (floats unscaled).
+        alpha: (H,W) opacity of the same type, not multiplied into the pixels, or None.
+        icc: colour profile, or None.
+        exif: TIFF-structured block without the prefix "Exif", its orientation 1 and its thumbnail unlinked, or None.
+        format: "png", "jpeg", "tiff", "webp", "bmp" or "pnm": what the file was.
+        warnings: what was dropped or converted in reading.
+        xmp: XMP packet, or None.
+        lossless: whether the file held the pixels exactly.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    format: str = "png"
+    warnings: tuple[str, ...] = ()
+    xmp: bytes | None = None
+    lossless: bool = True
+
+
+def to_float(array: Pixels) -> NDArray[np.float32]:
+    """Convert samples to float32 in nominal [0,1].
+
+    Args:
+        array: uint8 is divided by 255, uint16 by 65535, float32 is returned as it is.
+
+    Returns:
+        float32 of the same shape. `from_float` brings back the very same integers.
+    """
+    if array.dtype == np.float32:
+        return array
+    result: NDArray[np.float32] = np.divide(array, np.float32(np.iinfo(array.dtype).max), dtype=np.float32)
+    return result
+
+
+def from_float(array: NDArray[np.float32], dtype: DTypeLike) -> Pixels:
+    """Convert float32 samples in nominal [0,1] to a depth.
+
+    Args:
+        array: any shape with at least one dimension.
+        dtype: uint8 and uint16 are clipped to [0,1] and rounded, NaN becoming 0; float32 is returned as it is.
+
+    Returns:
+        An array of the same shape and the given type.
+    """
+    if np.dtype(dtype) == np.float32:
+        return array
+    result = np.empty(array.shape, dtype)
+    scale = np.float32(np.iinfo(result.dtype).max)
+    for rows in _row_slices(array):
+        part = np.nan_to_num(array[rows], nan=0.0, posinf=1.0, neginf=0.0)
+        np.clip(part, 0, 1, out=part)
+        np.multiply(part, scale, out=part)
+        result[rows] = np.rint(part, out=part)
+    return result
+
+
+def change_depth(array: Pixels, dtype: DTypeLike) -> Pixels:
+    """Convert samples of any depth to any other, rounding to the nearest."""
+    if array.dtype == dtype:
+        return array
+    if array.dtype != np.uint16 or np.dtype(dtype) != np.uint8:
+        return from_float(to_float(array), dtype)
+    result = np.empty(array.shape, np.uint8)
+    for rows in _row_slices(array):
+        result[rows] = (array[rows].astype(np.uint32) + 128) // 257
+    return result
+
+
+def count_outside(array: Pixels) -> int:
+    """Count the float samples that no integer depth can hold: below 0, above 1 or not a number."""
+    if array.dtype != np.float32:
+        return 0
+    return sum(int(np.count_nonzero(~((array[rows] >= 0) & (array[rows] <= 1)))) for rows in _row_slices(array))
+
+
+def _row_slices(array: Pixels) -> list[slice]:
+    step = max(1, _STEP_VALUES * len(array) // max(1, array.size))
+    return [slice(start, start + step) for start in range(0, len(array), step)]

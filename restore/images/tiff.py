@@ -1,0 +1,359 @@
+"""Reading TIFF: every depth, layout and compression that photographs come in.
+
+OpenCV multiplies alpha into the pixels of 8-bit TIFFs and loses the alpha of grey ones; Pillow turns 16-bit colour into
+8 bits. So only the decompression is left to Pillow (its libtiff): it is handed the compressed strips as if they were
+8-bit grey, and what they mean is worked out here.
+
+References:
+    TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from restore.errors import ImageError
+from restore.images.directories import Entry, Tag, TagBlock, Tags, integer_tags, pack_directory
+from restore.images.photo import Pixels, from_float, to_float
+
+_DECODER_TAGS = {
+    Tag.WIDTH,
+    Tag.HEIGHT,
+    Tag.BITS,
+    Tag.COMPRESSION,
+    Tag.PHOTOMETRIC,
+    Tag.FILL_ORDER,
+    Tag.SAMPLES,
+    Tag.STRIP_ROWS,
+    Tag.PLANAR,
+    Tag.T4_OPTIONS,
+    Tag.T6_OPTIONS,
+    Tag.PREDICTOR,
+    Tag.COLOR_MAP,
+    Tag.TILE_WIDTH,
+    Tag.TILE_HEIGHT,
+    Tag.EXTRA_SAMPLES,
+    Tag.JPEG_TABLES,
+    Tag.YCBCR_SUBSAMPLING,
+    Tag.REFERENCE_BLACK_WHITE,
+}
+_DEPTHS = {(1, 8): "u1", (1, 16): "u2", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
+_JPEG = 7
+_COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", _JPEG: "JPEG",
+                 8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
+                 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
+_LOSSLESS = {5: 5, 8: 8, 32773: 32773, 32946: 8, 34925: 34925, 50000: 50000}  # as Pillow's libtiff knows them
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_BAND_BYTES = 2**24  # decompressed at a time
+_MAX_PAGES = 10_000
+
+
+class TiffPage:
+    """The first picture of a TIFF file.
+
+    Args:
+        data: the file.
+
+    Raises:
+        ImageError: it is a camera's raw file, or of a kind that cannot be read.
+        ValueError: it is damaged.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.block = TagBlock(data)
+        self.entries, next_field = self.block.directory(self.block.first)
+        if Tag.DNG_VERSION in self.entries or self._one(Tag.PHOTOMETRIC, 1) in (32803, 34892):
+            raise ImageError("it is a camera's raw file, not supported yet; convert it to TIFF or PNG first")
+        self.num_pages = self._count_pages(next_field)
+        self.width, self.height = self._one(Tag.WIDTH), self._one(Tag.HEIGHT)
+
+    @property
+    def orientation(self) -> int:
+        """How the picture is turned, 1 to 8."""
+        return self._one(Tag.ORIENTATION, 1)
+
+    def blob(self, tag: int) -> bytes | None:
+        """Return the bytes of a tag, or None."""
+        return self.block.values(self.entries[tag]) if tag in self.entries else None
+
+    def _count_pages(self, next_field: int) -> int:
+        seen: set[int] = set()
+        count = 1
+        while (offset := self.block.next_offset(next_field)) and offset not in seen and len(seen) < _MAX_PAGES:
+            seen.add(offset)
+            try:
+                entries, next_field = self.block.directory(offset)
+                is_reduced = Tag.SUBFILE in entries and self.block.integers(entries[Tag.SUBFILE])[0] & 0b101
+            except (ValueError, IndexError):
+                break
+            count += not is_reduced  # thumbnails and masks are no pictures of their own
+        return count
+
+    def _one(self, tag: int, default: int | None = None) -> int:
+        values = self._all(tag, None if default is None else (default,))
+        if not values:
+            raise ValueError(f"tag {tag} is empty")
+        return values[0]
+
+    def _all(self, tag: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        entry: Entry | None = self.entries.get(tag)
+        if entry is None:
+            if default is None:
+                raise ValueError(f"tag {tag} is missing")
+            return default
+        return self.block.integers(entry)
+
+    def decode(self, *, allow_truncated: bool) -> tuple[NDArray[Any], NDArray[Any] | None, str, bool]:
+        """Decode the pixels as they lie in the file.
+
+        Returns:
+            Samples (H,W), (H,W,3) or, for "CMYK", (H,W,4); alpha (H,W) or None; "grey", "RGB" or "CMYK"; and whether
+            the end is missing (only with allow_truncated), its samples being 0.
+        """
+        compression, photometric = self._one(Tag.COMPRESSION, 1), self._one(Tag.PHOTOMETRIC, 1)
+        bits, formats = set(self._all(Tag.BITS, (1,))), set(self._all(Tag.SAMPLE_FORMAT, (1,)))
+        if len(bits) > 1 or len(formats) > 1:
+            raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
+        (num_bits,), (sample_format,) = bits, formats
+        depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
+        is_for_pillow = compression == _JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
+        if compression not in {1, *_LOSSLESS} and not (is_for_pillow and compression in (1, 2, 3, 4, _JPEG)):
+            name = _COMPRESSIONS.get(compression, f"number {compression}")
+            raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
+        if is_for_pillow:
+            return *self._decode_by_pillow(allow_truncated=allow_truncated), False
+        if depth is None:
+            kind = {1: "unsigned", 2: "signed", 3: "float"}.get(sample_format, "complex")
+            raise ImageError(f"its samples are {num_bits}-bit {kind}; convert it to 8-bit, 16-bit or float TIFF")
+        layout = self._layout(np.dtype(self.block.order + depth))
+        samples, is_truncated = _decode_segments(layout, allow_truncated=allow_truncated)
+        return *self._interpret(samples, photometric), is_truncated
+
+    def _layout(self, dtype: np.dtype[Any]) -> _Layout:
+        num_samples, planar = self._one(Tag.SAMPLES, 1), self._one(Tag.PLANAR, 1)
+        if not 1 <= num_samples <= 5:
+            raise ImageError(f"it has {num_samples} channels; grey, RGB or CMYK with at most one alpha are read")
+        num_planes = num_samples if planar == 2 else 1
+        is_tiled = Tag.TILE_OFFSETS in self.entries
+        width = self._one(Tag.TILE_WIDTH) if is_tiled else self.width
+        rows = self._one(Tag.TILE_HEIGHT) if is_tiled else min(self._one(Tag.STRIP_ROWS, self.height), self.height)
+        if not (0 < width <= self.width + 2**16 and 0 < rows <= self.height + 2**16):
+            raise ValueError("tiles or strips of an impossible size")
+        across, down = math.ceil(self.width / width), math.ceil(self.height / rows)
+        offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
+        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
+        if min(len(offsets), len(lengths)) < num_planes * across * down:
+            raise ValueError("fewer strips or tiles than the picture needs")
+        return _Layout(
+            data=self.block.data,
+            dtype=dtype,
+            compression=self._one(Tag.COMPRESSION, 1),
+            predictor=self._one(Tag.PREDICTOR, 1),
+            height=self.height,
+            width=self.width,
+            num_planes=num_planes,
+            num_samples=num_samples // num_planes,
+            is_tiled=is_tiled,
+            segment_width=width,
+            segment_rows=rows,
+            across=across,
+            down=down,
+            offsets=offsets,
+            lengths=lengths,
+        )
+
+    def _interpret(self, samples: Pixels, photometric: int) -> tuple[Pixels, Pixels | None, str]:
+        num_colors = {_RGB: 3, _CMYK: 4}.get(photometric, 1)
+        num_extra = samples.shape[2] - num_colors
+        if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK) or not 0 <= num_extra <= 1:
+            raise ImageError(
+                f"its colours (photometric {photometric}, {samples.shape[2]} channels) are not supported; "
+                "convert it to grey or RGB with at most one alpha"
+            )
+        colors = samples if num_colors > 1 else samples[..., 0]
+        alpha = None
+        if num_extra:
+            colors = np.ascontiguousarray(samples[..., :num_colors] if num_colors > 1 else samples[..., 0])
+            alpha = np.ascontiguousarray(samples[..., num_colors])
+        if photometric == _PALETTE:
+            return self._look_up(colors), alpha, "RGB"
+        if photometric == _WHITE_IS_ZERO:
+            if colors.dtype.kind == "f":
+                raise ImageError("its floats count from white; convert it to TIFF with black as zero")
+            colors = np.bitwise_not(colors)
+        if alpha is not None and self._all(Tag.EXTRA_SAMPLES, (0,))[0] == 1:
+            colors = _unmultiplied(colors, alpha)
+        return colors, alpha, {_RGB: "RGB", _CMYK: "CMYK"}.get(photometric, "grey")
+
+    def _look_up(self, indices: Pixels) -> Pixels:
+        color_map = np.array(self._all(Tag.COLOR_MAP), np.uint16)
+        if len(color_map) % 3 or indices.dtype.kind != "u" or int(indices.max()) >= len(color_map) // 3:
+            raise ValueError("its palette does not fit its pixels")
+        if not (color_map % 257).any() or not (color_map % 256).any():  # both are ways to write 8 bits
+            color_map = (color_map >> 8).astype(np.uint8)
+        return np.ascontiguousarray(color_map.reshape(3, -1).T)[indices]
+
+    def _decode_by_pillow(self, *, allow_truncated: bool) -> tuple[Pixels, Pixels | None, str]:
+        is_tiled = Tag.TILE_OFFSETS in self.entries
+        offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
+        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
+        segments = [self.block.data[start : start + num] for start, num in zip(offsets, lengths, strict=False)]
+        if not allow_truncated and any(len(part) < num for part, num in zip(segments, lengths, strict=False)):
+            raise _truncated()
+        tags: Tags = {}
+        for tag in _DECODER_TAGS & self.entries.keys():
+            entry = self.entries[tag]
+            tags[tag] = (entry.kind, entry.count, self.block.values(entry))
+        image = _open(self.block.order, segments, tags, is_tiled=is_tiled)
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
+            raise ImageError(f"its samples ({image.mode}) are not supported; convert it to 8-bit or 16-bit TIFF")
+        if image.mode in ("1", "P", "YCbCr"):
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        samples = np.asarray(image)
+        alpha = np.ascontiguousarray(samples[..., -1]) if image.mode in ("LA", "RGBA") else None
+        if alpha is not None:
+            samples = np.ascontiguousarray(samples[..., 0] if image.mode == "LA" else samples[..., :3])
+        return samples, alpha, {"L": "grey", "LA": "grey", "CMYK": "CMYK"}.get(image.mode, "RGB")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the samples lie: planes of strips or tiles, each of segment_rows × segment_width pixels."""
+
+    data: bytes
+    dtype: np.dtype[Any]
+    compression: int
+    predictor: int
+    height: int
+    width: int
+    num_planes: int
+    num_samples: int
+    is_tiled: bool
+    segment_width: int
+    segment_rows: int
+    across: int
+    down: int
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+def _decode_segments(layout: _Layout, *, allow_truncated: bool) -> tuple[Pixels, bool]:
+    """Return the samples (H,W,C) in the machine's byte order, and whether some are missing."""
+    native = layout.dtype.newbyteorder("=")
+    planes = np.zeros((layout.num_planes, layout.height, layout.width, layout.num_samples), native)
+    row_bytes = layout.segment_width * layout.num_samples * layout.dtype.itemsize
+    per_plane = layout.across * layout.down
+    per_band = 1 if allow_truncated else max(1, _BAND_BYTES // (row_bytes * layout.segment_rows))
+    is_truncated = False
+    for plane in range(layout.num_planes):
+        for first in range(0, per_plane, per_band):
+            last = min(first + per_band, per_plane)
+            num_rows = (last - first) * layout.segment_rows
+            if not layout.is_tiled:
+                num_rows = min(num_rows, layout.height - first * layout.segment_rows)
+            numbers = range(plane * per_plane + first, plane * per_plane + last)
+            try:
+                raw = _decompress(layout, numbers, num_rows, row_bytes)
+            except ImageError:
+                if not allow_truncated:
+                    raise
+                is_truncated = True
+                continue
+            block = _undo_predictor(raw, layout).reshape(num_rows, layout.segment_width, layout.num_samples)
+            _place(block, planes[plane], first, layout)
+    if layout.num_planes == 1:
+        return planes[0], is_truncated
+    return np.ascontiguousarray(np.moveaxis(planes[..., 0], 0, 2)), is_truncated
+
+
+def _place(block: Pixels, plane: Pixels, first: int, layout: _Layout) -> None:
+    if not layout.is_tiled:
+        top = first * layout.segment_rows
+        plane[top : top + len(block)] = block
+        return
+    for number, tile in enumerate(np.split(block, len(block) // layout.segment_rows), first):
+        top, left = number // layout.across * layout.segment_rows, number % layout.across * layout.segment_width
+        target = plane[top : top + layout.segment_rows, left : left + layout.segment_width]
+        target[...] = tile[: target.shape[0], : target.shape[1]]
+
+
+def _decompress(layout: _Layout, numbers: range, num_rows: int, row_bytes: int) -> NDArray[np.uint8]:
+    """Return (num_rows,row_bytes) uint8 of consecutive segments."""
+    parts = [layout.data[layout.offsets[n] : layout.offsets[n] + layout.lengths[n]] for n in numbers]
+    if layout.compression == 1:
+        joined = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(joined) < num_rows * row_bytes:
+            raise _truncated()
+        return np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
+    if any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True)):
+        raise _truncated()
+    layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
+    sample_tags = {
+        Tag.BITS: [8],
+        Tag.COMPRESSION: [_LOSSLESS[layout.compression]],
+        Tag.PHOTOMETRIC: [_BLACK_IS_ZERO],
+        Tag.SAMPLES: [1],
+    }
+    image = _open("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
+    return np.asarray(image)
+
+
+def _open(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:
+    """Let Pillow decode strips or tiles from a TIFF file that is made around them."""
+    lengths = [len(part) for part in parts]
+    offsets = list(itertools.accumulate(lengths, initial=8))
+    end = offsets.pop()
+    offsets_tag, lengths_tag = (Tag.TILE_OFFSETS, Tag.TILE_BYTES) if is_tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTES)
+    padding = bytes(end % 2)
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", end + len(padding))
+    layout = integer_tags(order, {offsets_tag: offsets, lengths_tag: lengths})
+    content = b"".join([header, *parts, padding, pack_directory(order, {**tags, **layout}, end + len(padding))])
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError("its compressed data are damaged; copy the file again from its source") from error
+    return image
+
+
+def _undo_predictor(raw: NDArray[np.uint8], layout: _Layout) -> Pixels:
+    """Turn differences between neighbours back into samples (rows, values)."""
+    if layout.predictor == 2:
+        integers = raw.view(f"{layout.dtype.byteorder}u{layout.dtype.itemsize}".replace("|", ""))
+        differences = integers.reshape(len(raw), layout.segment_width, layout.num_samples)
+        native = layout.dtype.newbyteorder("=")
+        sums: Pixels = np.cumsum(differences, axis=1, dtype=f"u{layout.dtype.itemsize}").view(native)
+        return sums.reshape(len(raw), -1)
+    if layout.predictor == 3 and layout.dtype.kind == "f":
+        differences = raw.reshape(len(raw), -1, layout.num_samples)
+        planes = np.cumsum(differences, axis=1, dtype=np.uint8).reshape(len(raw), layout.dtype.itemsize, -1)
+        samples: Pixels = np.ascontiguousarray(planes.swapaxes(1, 2)).view(layout.dtype.newbyteorder(">"))
+        return samples[..., 0]
+    if layout.predictor != 1:
+        raise ImageError(f"its predictor {layout.predictor} is not supported; save it again without compression")
+    return raw.view(layout.dtype)
+
+
+def _unmultiplied(colors: Pixels, alpha: Pixels) -> Pixels:
+    """Divide pixels by the alpha that was multiplied into them; where it is 0 they stay."""
+    divisor = to_float(alpha.astype(np.float32) if alpha.dtype.kind == "f" else alpha)
+    divisor = np.where(divisor > 0, divisor, np.float32(1))
+    divisor = divisor if colors.ndim == 2 else divisor[..., None]
+    if colors.dtype.kind == "f":
+        quotient: Pixels = (colors / divisor).astype(np.float32)
+        return quotient
+    return from_float(to_float(colors) / divisor, colors.dtype)
+
+
+def _truncated() -> ImageError:
+    return ImageError("it is truncated; copy it again from its source, or accept what is there with --allow-truncated")

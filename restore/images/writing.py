@@ -1,0 +1,194 @@
+"""Writing photographs: nothing that the format can hold is lost, and what it cannot hold is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import io
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, WebPImagePlugin
+
+from restore.atomic import write_atomically
+from restore.errors import ImageError, OutputError
+from restore.images.containers import EXIF_PREFIX, JPEG_XMP_PREFIX, PNG_SIGNATURE, png_chunk, with_png_metadata
+from restore.images.opencv import cv2
+from restore.images.photo import FORMATS, Photo, Pixels, change_depth, count_outside
+from restore.images.pnm import encode_pnm
+from restore.images.tiff_writing import encode_tiff
+
+_DEPTHS = {
+    "png": (np.uint8, np.uint16),
+    "jpeg": (np.uint8,),
+    "tiff": (np.uint8, np.uint16, np.float32),
+    "webp": (np.uint8,),
+    "bmp": (np.uint8,),
+    "pnm": (np.uint8, np.uint16),
+}  # what a format holds, the deepest last
+_WITH_ALPHA = {"png", "tiff", "webp"}
+_WITH_METADATA = {"png", "jpeg", "tiff", "webp"}
+_JPEG_SEGMENT_BYTES = 65533
+_FULL_CHROMA_QUALITY = 90
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that can be written",
+    errno.EPERM: "choose a folder that can be written",
+    errno.ENOENT: "create the folder first",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "a folder of that name is in the way",
+}
+
+
+def write_photo(
+    path: str | os.PathLike[str], photo: Photo, *, quality: int = 95, strip_metadata: bool = False
+) -> tuple[str, ...]:
+    """Write a photograph whole or not at all, in the format that the suffix names.
+
+    PNG, TIFF, BMP and PNM hold the pixels exactly; so does WebP if the photograph comes from a lossless one, or at
+    quality 100. JPEG keeps full colour resolution from quality 90 on.
+
+    Args:
+        path: where to; its folder exists.
+        photo: what to write.
+        quality: 1 to 100, of JPEG and lossy WebP.
+        strip_metadata: leave EXIF and XMP out; the colour profile stays, as colours depend on it.
+
+    Returns:
+        What the format could not hold: depth, alpha or metadata.
+
+    Raises:
+        ImageError: the format cannot hold this photograph at all.
+        OutputError: the file cannot be written; nothing partial is left.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise ImageError(f"{path}: {suffix or 'no suffix'} names no format; choose one of {', '.join(FORMATS)}")
+    if strip_metadata:
+        photo = dataclasses.replace(photo, exif=None, xmp=None)
+    warnings: list[str] = []
+    try:
+        content = _encode(_fit(photo, suffix, warnings), FORMATS[suffix], quality)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: there is not enough memory to encode it; free some") from error
+    except (cv2.error, OSError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ImageError(f"{path}: it cannot be encoded ({reason}); choose --format png or tiff") from error
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "check the output folder")
+        raise OutputError(f"{path}: {error.strerror or error}; {remedy}") from error
+    return tuple(warnings)
+
+
+def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
+    """Reduce a photograph to what the format of a suffix holds, and say so."""
+    if suffix in (".pgm", ".pbm") and photo.pixels.ndim == 3:
+        raise ImageError(f"{suffix[1:].upper()} holds no colours; choose --format ppm")
+    kind = FORMATS[suffix]
+    return _fit_metadata(_fit_samples(photo, kind, warnings), kind, warnings)
+
+
+def _fit_samples(photo: Photo, kind: str, warnings: list[str]) -> Photo:
+    pixels, alpha, name = photo.pixels, photo.alpha, kind.upper()
+    if alpha is not None and kind not in _WITH_ALPHA:
+        if (alpha != (1 if alpha.dtype == np.float32 else np.iinfo(alpha.dtype).max)).any():
+            warnings.append(f"{name} holds no transparency; it was dropped")
+        alpha = None
+    if pixels.dtype not in _DEPTHS[kind]:
+        depth = np.dtype(_DEPTHS[kind][-1])
+        num_outside = count_outside(pixels)
+        if depth == np.uint8:
+            warnings.append(f"{name} holds 8 bits; the {8 * pixels.itemsize}-bit samples were rounded")
+        if num_outside:
+            warnings.append(f"{name} holds 0 to 1 only; {num_outside} of {pixels.size} values were clipped")
+        pixels, alpha = change_depth(pixels, depth), None if alpha is None else change_depth(alpha, depth)
+    return dataclasses.replace(photo, pixels=pixels, alpha=alpha)
+
+
+def _fit_metadata(photo: Photo, kind: str, warnings: list[str]) -> Photo:
+    icc, exif, xmp, name = photo.icc, photo.exif, photo.xmp, kind.upper()
+    if kind not in _WITH_METADATA and (icc or exif or xmp):
+        warnings.append(f"{name} holds no metadata; colour profile, EXIF and XMP were dropped")
+        icc = exif = xmp = None
+    is_grey = photo.pixels.ndim == 2 and kind != "webp"  # which stores grey as colours
+    if icc and kind in ("png", "webp") and (icc[16:20] == b"GRAY") != is_grey:
+        warnings.append(f"its colour profile is not for {'grey' if is_grey else 'colours'}; {name} cannot hold it")
+        icc = None
+    if kind == "jpeg" and len(exif or b"") > _JPEG_SEGMENT_BYTES - len(EXIF_PREFIX):
+        warnings.append("JPEG holds 64 KB of EXIF; the larger block was dropped")
+        exif = None
+    if kind == "jpeg" and len(xmp or b"") > _JPEG_SEGMENT_BYTES - len(JPEG_XMP_PREFIX):
+        warnings.append("JPEG holds 64 KB of XMP; the larger packet was dropped")
+        xmp = None
+    return dataclasses.replace(photo, icc=icc, exif=exif, xmp=xmp)
+
+
+def _encode(photo: Photo, kind: str, quality: int) -> bytes | memoryview:
+    if kind == "tiff":
+        return encode_tiff(photo.pixels, photo.alpha, icc=photo.icc, exif=photo.exif, xmp=photo.xmp)
+    if kind == "pnm":
+        return encode_pnm(photo.pixels)
+    if kind == "bmp":
+        return _by_opencv(photo.pixels, None, ".bmp")
+    if kind == "png":
+        if photo.alpha is not None and photo.pixels.ndim == 2:
+            png: bytes | memoryview = _encode_grey_alpha_png(photo.pixels, photo.alpha)
+        else:
+            png = _by_opencv(photo.pixels, photo.alpha, ".png")
+        return with_png_metadata(png, icc=photo.icc, exif=photo.exif, xmp=photo.xmp)
+    return _by_pillow(photo, kind, quality)
+
+
+def _by_opencv(pixels: Pixels, alpha: Pixels | None, suffix: str) -> memoryview:
+    """Encode with OpenCV's settings for PNG, the fastest that stay small (run-length matches, "sub" filter)."""
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if alpha is None else cv2.COLOR_RGB2BGRA)
+        if alpha is not None:
+            pixels[..., 3] = alpha
+    is_encoded, content = cv2.imencode(suffix, pixels)
+    if not is_encoded:
+        raise ValueError("OpenCV refuses it")
+    return content.data
+
+
+def _by_pillow(photo: Photo, kind: str, quality: int) -> memoryview:
+    """Encode as JPEG or WebP, with metadata."""
+    samples = photo.pixels
+    if photo.alpha is not None:
+        colors = [samples] if samples.ndim == 3 else [samples] * 3
+        samples = np.dstack([*colors, photo.alpha])
+    image, buffer = Image.fromarray(samples), io.BytesIO()
+    metadata = {"icc_profile": photo.icc or None, "exif": photo.exif or b"", "xmp": photo.xmp or b""}
+    if kind == "webp":
+        is_lossless = quality == 100 or (photo.format == "webp" and photo.lossless)
+        effort = {"lossless": True, "exact": True, "quality": 20, "method": 2} if is_lossless else {"quality": quality}
+        image.save(buffer, WebPImagePlugin.WebPImageFile.format, **effort, **metadata)
+    else:
+        metadata["exif"] = EXIF_PREFIX + photo.exif if photo.exif else b""
+        subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2
+        image.save(buffer, JpegImagePlugin.JpegImageFile.format, quality=quality, subsampling=subsampling, **metadata)
+    return buffer.getbuffer()
+
+
+def _encode_grey_alpha_png(pixels: Pixels, alpha: Pixels) -> bytes:
+    """Encode as PNG of colour type 4, which neither OpenCV nor, at 16 bits, Pillow writes."""
+    height, width = pixels.shape
+    samples = np.dstack([pixels, alpha])
+    rows = samples.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    filtered = np.full((height, 1 + rows.shape[1]), 2, np.uint8)  # filter "up": what differs from the row above
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = b"".join(number.to_bytes(4, "big") for number in (width, height)) + bytes(
+        [8 * samples.itemsize, 4, 0, 0, 0]
+    )
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.data, 6)), (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(png_chunk(kind, content) for kind, content in chunks)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+NOTE = "note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn"
+
+
+def degrade(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "restore", "degrade", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, encoding="utf-8")
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+def ramp(height: int = 60, width: int = 80) -> Any:
+    """A smooth picture that touches black and white."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return (np.stack([x, y, (x + y) / 2], axis=-1) * 255).round().astype(np.uint8)
+
+
+def write(path: Path, pixels: Any, **settings: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **settings)
+    return path
+
+
+def read(path: Path) -> Any:
+    if path.suffix in {".tif", ".tiff"}:
+        return tifffile.imread(path)
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    write(folder / "a.png", ramp())
+    write(folder / "sub/b.png", ramp(40, 50))
+    write(folder / "sub/deep/c.jpg", ramp(), quality=95)
+    return folder
+
+
+def test_format_is_kept_and_the_tree_mirrored(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = degrade(photos, out, "--noise", 25)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[0] == NOTE
+    assert done.stderr.count("note:") == 1
+    assert "degraded 3 photographs" in done.stderr
+    assert not done.stdout
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert files == ["a.png", "sub/b.png", "sub/deep/c.jpg"]
+    assert [(out / name).read_bytes()[:4] for name in files] == [b"\x89PNG", b"\x89PNG", b"\xff\xd8\xff\xe0"]
+    middle = read(out / "a.png")[20:40, 20:60].astype(float) - ramp()[20:40, 20:60]
+    assert middle.std() == pytest.approx(25, rel=0.1)
+
+
+def test_float_tiff_keeps_the_noise_and_the_seed_makes_it(photos: Path, tmp_path: Path) -> None:
+    def run(out: str, seed: int, source: Path = photos) -> None:
+        done = degrade(source, tmp_path / out, "--noise", 50, "--seed", seed, "--format", "tif")
+        assert done.returncode == 0, done.stderr
+        assert "note:" not in done.stderr
+
+    run("one", 1)
+    noisy = read(tmp_path / "one/a.tif")
+    assert noisy.dtype == np.float32
+    assert noisy.min() < -0.1
+    assert noisy.max() > 1.1
+    noise = noisy - ramp().astype(np.float32) / 255
+    assert noise.std() * 255 == pytest.approx(50, rel=0.05)
+    assert noise.mean() * 255 == pytest.approx(0, abs=2)
+
+    (photos / "a.png").rename(photos / "aa.png")  # other neighbours, another order, another format of the same picture
+    write(photos / "sub/b.bmp", ramp(40, 50))
+    (photos / "sub/b.png").unlink()
+    run("two", 1)
+    assert np.array_equal(read(tmp_path / "one/sub/b.tif"), read(tmp_path / "two/sub/b.tif"))
+    assert not np.array_equal(read(tmp_path / "two/aa.tif"), noisy)
+    run("three", 2)
+    assert not np.array_equal(read(tmp_path / "one/sub/b.tif"), read(tmp_path / "three/sub/b.tif"))
+    run("single.tif", 1, photos / "aa.png")
+    assert np.array_equal(read(tmp_path / "single.tif"), read(tmp_path / "two/aa.tif"))
+
+
+def test_poisson_noise_grows_with_the_light(tmp_path: Path) -> None:
+    dark_and_bright = np.repeat(np.array([[25, 230]], np.uint8), 100, axis=0).repeat(100, axis=1)
+    source = write(tmp_path / "x.png", dark_and_bright)
+    done = degrade(source, tmp_path / "x.tif", "--poisson", 100)
+    assert done.returncode == 0, done.stderr
+    noisy = read(tmp_path / "x.tif")
+    assert noisy.shape == (100, 200)
+    for half, level in ((noisy[:, :100], 25 / 255), (noisy[:, 100:], 230 / 255)):
+        assert half.mean() == pytest.approx(level, rel=0.03)
+        assert half.var() == pytest.approx(level / 100, rel=0.06)
+
+
+@pytest.mark.parametrize("quality", [10, 92])
+def test_jpeg_output_is_compressed_once(tmp_path: Path, quality: int) -> None:
+    source = write(tmp_path / "x.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    for name in ("x.jpg", "stored.png", "stored.webp"):
+        assert degrade(source, tmp_path / name, "--jpeg", quality).returncode == 0
+    compressed = read(tmp_path / "x.jpg")
+    assert np.abs(compressed.astype(float) - read(source)).mean() > 1
+    assert np.array_equal(compressed, read(tmp_path / "stored.png"))
+    assert np.array_equal(compressed, read(tmp_path / "stored.webp"))
+
+
+def test_depth_alpha_and_metadata_survive(tmp_path: Path) -> None:
+    rgba = np.dstack([ramp(), np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)])
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    write(tmp_path / "in/rgba.png", rgba, exif=exif)
+    write(tmp_path / "in/grey16.png", (ramp()[..., 0].astype(np.uint16) * 257))
+    done = degrade(tmp_path / "in", tmp_path / "out", "--noise", 10)
+    assert done.returncode == 0, done.stderr
+    out = read(tmp_path / "out/rgba.png")
+    assert np.array_equal(out[..., 3], rgba[..., 3])
+    assert not np.array_equal(out[..., :3], rgba[..., :3])
+    with Image.open(tmp_path / "out/rgba.png") as picture:
+        assert picture.getexif()[0x010F] == "maker"
+    grey = read(tmp_path / "out/grey16.png")
+    assert grey.dtype == np.uint16 or grey.max() > 255
+    assert grey.ndim == 2
+    assert len(np.unique(grey)) > 1000  # noise in steps of 16 bits
+    assert degrade(tmp_path / "in", tmp_path / "tiff", "--noise", 10, "--format", "tiff").returncode == 0
+    floats = read(tmp_path / "tiff/rgba.tiff")
+    assert floats.dtype == np.float32
+    assert np.allclose(floats[..., 3], rgba[..., 3] / 255, atol=1e-6)
+
+
+def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"")
+    (photos / "sub/notes.txt").write_text("skipped")
+    done = degrade(photos, tmp_path / "out", "--noise", 5, "--json", "--quiet")
+    assert done.returncode == 1
+    assert len(errors(done)) == 1
+    assert errors(done)[0].startswith(f"{photos / 'broken.png'}: ")
+    assert not (tmp_path / "out/broken.png").exists()
+    document = json.loads(done.stdout)
+    assert document["command"] == "degrade"
+    assert document["settings"] == {"noise": 5.0, "poisson": None, "jpeg": None, "seed": 0}
+    assert document["summary"]["done"] == 3
+    assert document["summary"]["failed"] == 1
+
+
+def test_existing_outputs(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kept = write(out / "a.png", ramp(5, 5))
+    refused = degrade(photos, out, "--noise", 5)
+    assert refused.returncode == 2
+    assert str(kept) in errors(refused)[0]
+    assert "--overwrite" in errors(refused)[0]
+    assert [path.name for path in out.rglob("*")] == ["a.png"]
+    assert degrade(photos, out, "--noise", 5, "--skip-existing").returncode == 0
+    assert read(kept).shape == (5, 5, 3)
+    assert (out / "sub/b.png").exists()
+    assert degrade(photos, out, "--noise", 5, "--overwrite").returncode == 0
+    assert read(kept).shape == (60, 80, 3)
+
+
+def test_output_inside_the_input_is_not_read_again(photos: Path) -> None:
+    assert degrade(photos, photos / "out", "--noise", 5).returncode == 0
+    again = degrade(photos, photos / "out", "--noise", 5, "--overwrite")
+    assert again.returncode == 0
+    assert "degraded 3 photographs" in again.stderr
+    assert not (photos / "out/out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("in", "out"), 2, "nothing to do: choose --noise, --poisson or --jpeg"),
+        (("in", "out", "--poisson", "0"), 2, "--poisson 0.0: choose a positive number of photons"),
+        (("in", "out", "--poisson", "nan"), 2, "--poisson nan: choose a positive number of photons"),
+        (("in", "in", "--noise", "5"), 2, "input and output are the same"),
+        (("in", "file.txt", "--noise", "5"), 2, "a file stands where the output folder should be"),
+        (("missing", "out", "--noise", "5"), 2, "no such file or folder"),
+        (("empty", "out", "--noise", "5"), 3, "no pictures"),
+        (("in", "out", "--noise", "5", "--format", "gif"), 2, "not a format that can be written"),
+        (("in", "/proc/out", "--noise", "5"), 5, "choose a folder that can be written"),
+    ],
+)
+def test_refusals(photos: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+    root = photos.parent
+    (root / "empty").mkdir()
+    (root / "file.txt").write_text("a file")
+    before = sorted(root.rglob("*"))
+    done = degrade(root / arguments[0], root / arguments[1], *arguments[2:])
+    assert done.returncode == code, done.stderr
+    assert len(errors(done)) == 1
+    assert message in errors(done)[0]
+    assert sorted(root.rglob("*")) == before
+
+
+def test_dry_run_writes_nothing(photos: Path, tmp_path: Path) -> None:
+    done = degrade(photos, tmp_path / "out", "--noise", 5, "--dry-run")
+    assert done.returncode == 0
+    assert "would degrade 3 photographs" in done.stderr
+    assert not (tmp_path / "out").exists()
