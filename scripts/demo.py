@@ -23,7 +23,7 @@ PHOTOGRAPHS = {
     "camera": data.camera,
     "chelsea": data.chelsea,
     "coffee": data.coffee,
-    "motorcycle": lambda: data.stereo_motorcycle()[0],
+    "motorcycle": lambda: data.stereo_motorcycle()[0],  # type: ignore[no-untyped-call]
     "rocket": data.rocket,
 }
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def save_photographs(folder: Path) -> None:
     """Write the photographs as PNG."""
     folder.mkdir(parents=True)
     for name, photograph in PHOTOGRAPHS.items():
-        pixels = photograph()
+        pixels = photograph()  # type: ignore[no-untyped-call]  # scikit-image has no types
         cv2.imwrite(str(folder / f"{name}.png"), pixels[..., ::-1] if pixels.ndim == 3 else pixels)
 
 

@@ -124,9 +124,9 @@ def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None
         _, _, packed = bytes(content).partition(b"\0")
         header.icc = _inflate(packed[1:], header, "colour profile")
     elif kind == b"iTXt" and bytes(content[: len(PNG_XMP_KEYWORD) + 1]) == PNG_XMP_KEYWORD + b"\0":
-        is_packed, _ = rest = bytes(content[len(PNG_XMP_KEYWORD) + 1 : len(PNG_XMP_KEYWORD) + 3]) or b"\0\0"
-        text = bytes(content[len(PNG_XMP_KEYWORD) + 1 + len(rest) :]).split(b"\0", 2)[-1]
-        header.xmp = _inflate(text, header, "XMP packet") if is_packed else text
+        rest = bytes(content[len(PNG_XMP_KEYWORD) + 1 :])
+        text = rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
+        header.xmp = _inflate(text, header, "XMP packet") if rest[:1] == b"\1" else text
 
 
 def _inflate(packed: bytes, header: Header, name: str) -> bytes | None:
@@ -173,7 +173,10 @@ def read_jpeg_header(data: bytes) -> Header:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the marker of each segment and where its content starts and ends, up to and with the end of the picture."""
+    """Yield the marker of each segment and where its content starts and ends, up to and with the end of the picture.
+
+    The last segment of a truncated file may end beyond the file.
+    """
     position = 2
     while match := _JPEG_MARKER.search(data, position):
         marker, start = match[0][1], match.end()
@@ -182,10 +185,18 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             yield marker, start, start
             return
         if marker not in (0x01, 0xD8):
-            if start + 2 > len(data):
-                return
-            position = start + max(2, struct.unpack_from(">H", data, start)[0])
+            length = int.from_bytes(data[start : start + 2], "big") if start + 2 <= len(data) else 2
+            position = start + max(2, length)
             yield marker, start + 2, position
+
+
+def with_jpeg_end(data: bytes) -> bytes:
+    """Give a truncated JPEG an end; a segment that is not whole goes."""
+    end = len(data)
+    for _, start, stop in jpeg_segments(data):
+        if stop > len(data):
+            end = start - 4
+    return data[:end] + b"\xff\xd9"
 
 
 def _num_pictures(multi_picture: bytes) -> int:

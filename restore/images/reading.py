@@ -165,10 +165,12 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
     _check_size(header, max_pixels)
     if header.is_truncated and not (allow_truncated and kind in ("jpeg", "bmp")):
         raise ImageError(f"it is truncated; {_COPY_OR_ACCEPT if kind in ('jpeg', 'bmp') else _COPY_AGAIN}")
+    if header.is_truncated and kind == "jpeg":
+        data = containers.with_jpeg_end(data)
+    elif header.is_truncated:
+        data += bytes(4 * (header.width + 1) * header.height)
     if kind == "jpeg" and header.channels == 4:
         return _Decoded(_cmyk_of_jpeg(data), None, "CMYK", header)
-    if kind == "bmp" and header.is_truncated:
-        data += bytes(4 * (header.width + 1) * header.height)
     pixels, alpha = _by_opencv(data, kind, header)
     if header.transparent is not None:
         differs = pixels != np.array(header.transparent if pixels.ndim == 3 else header.transparent[0], pixels.dtype)

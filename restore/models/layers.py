@@ -102,7 +102,7 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that keeps the size, any odd kernel and any dilation.
 
     PyTorch's fast CPU kernel takes a dilated depthwise convolution only where its padding is small; beyond that a loop
-    of about 1 GFLOP/s runs. With the padding written out the fast kernel takes any (3 to 25 times faster), but not its
+    of about 1 GFLOP/s runs. With the padding written out the fast kernel takes any (4 to 30 times faster), but not its
     gradient: there the phases of the image are faster. `scripts/bench_layers.py` measures all three.
     """
 

@@ -1,0 +1,181 @@
+"""restore.images.tiff: every layout that tifffile, OpenCV and Pillow write is read exactly."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from restore.errors import ImageError
+from restore.images import read_photo
+
+Array = NDArray[Any]
+Encode = Callable[..., bytes]
+
+
+def written(samples: Array, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, **options)
+    return buffer.getvalue()
+
+
+def check(path: Path, data: bytes, pixels: Array, alpha: Array | None) -> None:
+    path.write_bytes(data)
+    photo = read_photo(path)
+    assert photo.pixels.dtype == pixels.dtype
+    assert np.array_equal(photo.pixels, pixels)
+    assert (photo.alpha is None) == (alpha is None)
+    assert photo.alpha is None or np.array_equal(photo.alpha, alpha if alpha is not None else photo.pixels)
+    assert photo.warnings == ()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32])
+def test_layouts(tmp_path: Path, make_picture: Any, mode: str, dtype: type[np.generic]) -> None:
+    pixels, alpha = make_picture(mode, dtype)
+    samples = pixels if alpha is None else np.dstack([pixels, alpha])
+    options: dict[str, Any] = {"photometric": "rgb" if mode.startswith("RGB") else "minisblack"}
+    options |= {} if alpha is None else {"extrasamples": ["unassalpha"]}
+    if dtype == np.float16:
+        pixels, alpha = pixels.astype(np.float32), None if alpha is None else alpha.astype(np.float32)
+    planar_configs = [None] if samples.ndim == 2 else ["contig", "separate"]
+    for tile, planar, order in itertools.product((None, (16, 32)), planar_configs, "<>"):
+        content = np.moveaxis(samples, 2, 0) if planar == "separate" else samples
+        layout = {
+            **options,
+            "tile": tile,
+            "planarconfig": planar,
+            "byteorder": order,
+            "rowsperstrip": None if tile else 7,
+        }
+        check(tmp_path / "a.tif", written(content, **layout), pixels, alpha)
+        predictor = dtype in (np.uint8, np.uint16)
+        check(tmp_path / "a.tif", written(content, compression="zlib", predictor=predictor, **layout), pixels, alpha)
+    check(tmp_path / "a.tif", written(samples, bigtiff=True, planarconfig=planar_configs[0], **options), pixels, alpha)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773, 32946])
+def test_compressions(tmp_path: Path, make_picture: Any, mode: str, dtype: type[np.generic], compression: int) -> None:
+    pixels, alpha = make_picture(mode, dtype)
+    samples = pixels if pixels.ndim == 2 else pixels[..., ::-1]
+    samples = samples if alpha is None else np.dstack([samples, alpha])
+    for predictor in (1,) if compression in (1, 32773) else (1, 2, 3) if dtype == np.float32 else (1, 2):
+        settings = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_PREDICTOR, predictor]
+        data = cv2.imencode(".tiff", samples, [*settings, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 5])[1].tobytes()
+        check(tmp_path / "a.tif", data, pixels, alpha)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits", "zstd", "lzma"])
+def test_what_pillow_writes(tmp_path: Path, make_picture: Any, encode: Encode, mode: str, compression: str) -> None:
+    pixels, alpha = make_picture(mode, np.uint8)
+    samples = pixels if alpha is None else np.dstack([pixels, alpha])
+    check(tmp_path / "a.tif", encode(samples, "TIFF", compression=compression), pixels, alpha)
+
+
+def test_scans_and_jpegs_inside(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    bitmap = Image.fromarray(smooth).convert("1")
+    for compression in ("raw", "group3", "group4", "tiff_lzw"):
+        expected = np.asarray(bitmap).astype(np.uint8) * 255
+        check(tmp_path / "a.tif", encode(bitmap, "TIFF", compression=compression), expected, None)
+    for picture in (smooth, smooth[..., 0].copy()):
+        data = encode(picture, "TIFF", compression="jpeg")
+        check(tmp_path / "a.tif", data, np.asarray(Image.open(io.BytesIO(data))), None)
+
+
+def test_white_as_zero_is_turned_over(tmp_path: Path, make_picture: Any) -> None:
+    for dtype in (np.uint8, np.uint16):
+        pixels, _ = make_picture("L", dtype)
+        check(tmp_path / "a.tif", written(np.bitwise_not(pixels), photometric="miniswhite"), pixels, None)
+
+
+def test_alpha_multiplied_in_is_divided_out(tmp_path: Path) -> None:
+    pixels = np.full((4, 5, 3), 0.75, np.float32)
+    alpha = np.linspace(0.2, 1, 20, dtype=np.float32).reshape(4, 5)
+    multiplied = np.dstack([pixels * alpha[..., None], alpha])
+    for dtype, scale in ((np.float32, 1), (np.uint16, 65535), (np.uint8, 255)):
+        samples = (multiplied * scale + (0.5 if scale > 1 else 0)).astype(dtype)
+        path = tmp_path / "a.tif"
+        path.write_bytes(written(samples, photometric="rgb", extrasamples=["assocalpha"]))
+        photo = read_photo(path)
+        assert photo.pixels.dtype == dtype
+        assert np.abs(photo.pixels / scale - 0.75).max() <= 4 / scale if scale > 1 else 1e-6
+    hidden = np.array([[[9, 9, 9, 0]]], np.uint8)
+    path.write_bytes(written(hidden, photometric="rgb", extrasamples=["assocalpha"]))
+    assert read_photo(path).pixels.tolist() == [[[9, 9, 9]]]
+
+
+def test_nan_and_infinity_stay(tmp_path: Path) -> None:
+    pixels = np.array([[np.nan, np.inf, -np.inf, -2.5, 1e9]], np.float32)
+    path = tmp_path / "a.tif"
+    path.write_bytes(written(pixels, photometric="minisblack"))
+    assert np.array_equal(read_photo(path).pixels, pixels, equal_nan=True)
+
+
+def test_64_bit_floats_are_rounded_with_a_warning(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.float64)
+    path = tmp_path / "a.tif"
+    path.write_bytes(written(pixels, photometric="rgb"))
+    photo = read_photo(path)
+    assert np.array_equal(photo.pixels, pixels.astype(np.float32))
+    assert "64-bit" in photo.warnings[0]
+
+
+UNSUPPORTED: dict[str, tuple[Array, dict[str, Any], str]] = {
+    "32-bit integers": (np.zeros((4, 5), np.uint32), {}, "32-bit unsigned"),
+    "signed": (np.zeros((4, 5), np.int16), {}, "16-bit signed"),
+    "complex": (np.zeros((4, 5), np.complex64), {}, "complex"),
+    "many channels": (
+        np.zeros((4, 5, 7), np.uint8),
+        {"photometric": "minisblack", "planarconfig": "contig"},
+        "channels",
+    ),
+    "Lab": (np.zeros((4, 5, 3), np.uint8), {"photometric": "cielab"}, "photometric 8"),
+    "16-bit CMYK": (np.zeros((4, 5, 4), np.uint16), {"photometric": "separated"}, "CMYK of 16 bits"),
+    "raw": (np.zeros((4, 5), np.uint16), {"photometric": "cfa", "extratags": [(33421, 3, 2, (2, 2), True)]}, "raw"),
+    "DNG": (np.zeros((4, 5), np.uint16), {"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}, "raw"),
+}
+
+
+@pytest.mark.parametrize(("samples", "options", "word"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_what_is_not_supported_is_named(tmp_path: Path, samples: Array, options: dict[str, Any], word: str) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(written(samples, **{"photometric": "minisblack", **options}))
+    with pytest.raises(ImageError, match=f"{word}.*; convert|{word}.*; grey"):
+        read_photo(path)
+
+
+def test_an_unknown_compression_is_named(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    data = bytearray(encode(smooth, "TIFF", compression="tiff_lzw"))
+    position = data.index(b"\x03\x01\x03\x00\x01\x00\x00\x00\x05\x00")  # tag 259, one SHORT, 5
+    for number, name in ((34712, "JPEG 2000"), (50001, "WebP"), (777, "number 777")):
+        data[position + 8 : position + 10] = number.to_bytes(2, "little")
+        path = tmp_path / "a.tif"
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=rf"compression \({name}\) is not supported; save it again"):
+            read_photo(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_missing_strips_are_filled_in_when_allowed(tmp_path: Path, make_picture: Any, compression: str | None) -> None:
+    pixels, _ = make_picture("RGB", np.uint16)
+    data = written(pixels, photometric="rgb", rowsperstrip=8, compression=compression)  # the pixels stand last
+    path = tmp_path / "a.tif"
+    path.write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(ImageError, match="--allow-truncated"):
+        read_photo(path)
+    photo = read_photo(path, allow_truncated=True)
+    assert np.array_equal(photo.pixels[:24], pixels[:24])
+    assert not photo.pixels[-8:].any()
+    assert "truncated" in photo.warnings[0]

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from plain_nets import PlainLayerNorm2d, randomise
+from torch import Tensor, nn
+
+from restore.models.layers import SCA, DepthwiseConv2d, LayerNorm2d, SimpleGate, polyphase_depthwise_conv2d
+
+MEMORY = [torch.contiguous_format, torch.channels_last]
+
+
+def rand(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_layer_norm_is_the_arithmetic_one(memory: torch.memory_format) -> None:
+    norm, plain = LayerNorm2d(6), PlainLayerNorm2d(6)
+    randomise(norm)
+    plain.load_state_dict(norm.state_dict())
+    x = (175 * rand(2, 6, 5, 7) + 30).contiguous(memory_format=memory)
+    torch.testing.assert_close(norm(x), plain(x), atol=1e-5, rtol=1e-5)
+    assert norm(x).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_layer_norm_keeps_its_statistics_in_float32() -> None:
+    norm = LayerNorm2d(8).to(torch.bfloat16)
+    x = (170 + rand(1, 8, 4, 4)).to(torch.bfloat16)
+    torch.testing.assert_close(norm(x).float(), LayerNorm2d(8)(x.float()), atol=2e-2, rtol=1e-2)
+
+
+def test_layer_norm_folds_into_the_convolution_that_reads_it() -> None:
+    norm, conv = LayerNorm2d(5), nn.Conv2d(5, 3, 1)
+    randomise(norm)
+    x = rand(2, 5, 4, 3)
+    expected = conv(norm(x))
+    norm.fold_into(conv)
+    torch.testing.assert_close(conv(norm(x)), expected, atol=1e-5, rtol=1e-5)
+    assert not list(norm.parameters())
+
+
+def test_simple_gate_multiplies_the_halves() -> None:
+    x = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
+    assert SimpleGate()(x).flatten().tolist() == [3.0, 8.0]
+
+
+def test_sca_is_a_linear_map_of_the_channel_means() -> None:
+    sca = SCA(4)
+    x = rand(2, 4, 3, 5)
+    weight, bias = sca.state_dict()["1.weight"], sca.state_dict()["1.bias"]
+    expected = x.mean((2, 3)) @ weight[:, :, 0, 0].T + bias
+    torch.testing.assert_close(sca(x)[:, :, 0, 0], expected)
+    assert sorted(sca.state_dict()) == ["1.bias", "1.weight"]
+
+
+def test_sca_with_a_window_is_global_on_maps_no_larger() -> None:
+    local, everywhere = SCA(4, window=8), SCA(4)
+    everywhere.load_state_dict(local.state_dict())
+    x = rand(2, 4, 8, 5)
+    assert torch.equal(local(x), everywhere(x))
+    flat = rand(1, 4, 1, 1).expand(1, 4, 21, 30)
+    torch.testing.assert_close(local(flat), everywhere(flat).expand(1, 4, 21, 30))
+
+
+def test_sca_with_a_window_knows_only_the_surroundings() -> None:
+    sca = SCA(2, window=12)
+    x = torch.ones(1, 2, 64, 64, requires_grad=True)
+    sca(x)[0, :, 30, 30].sum().backward()
+    assert x.grad is not None
+    rows = x.grad.abs().sum((0, 1, 3)).nonzero()
+    assert 12 <= rows.max() - rows.min() + 1 <= 24
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_polyphase_is_the_direct_convolution(
+    kernel: int, dilation: int, batch: int, memory: torch.memory_format
+) -> None:
+    channels = 4
+    weight, bias = rand(channels, 1, kernel, kernel, seed=1) / kernel, rand(channels, seed=2)
+    for height, width in [(1, 1), (1, 9), (2, 3), (17, 23), (24, 12)]:
+        image = rand(batch, channels, height, width, seed=3).contiguous(memory_format=memory)
+        upstream = rand(batch, channels, height, width, seed=4) / (batch * height * width) ** 0.5
+        padding = dilation * (kernel // 2)
+        results = []
+        for polyphase in (True, False):
+            x, w, b = (tensor.detach().clone().requires_grad_() for tensor in (image, weight, bias))
+            if polyphase:
+                y = polyphase_depthwise_conv2d(x, w, b, dilation)
+            else:
+                y = F.conv2d(x, w, b, padding=padding, dilation=dilation, groups=channels)
+            results.append([y, *torch.autograd.grad(y, (x, w, b), upstream)])
+        for ours, direct in zip(*results, strict=True):
+            torch.testing.assert_close(ours, direct, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (7, 1), (3, 2), (5, 2), (5, 3), (7, 3), (9, 4)])
+def test_depthwise_is_a_convolution_with_the_keys_of_one(*, kernel: int, dilation: int, gradients: bool) -> None:
+    layer = DepthwiseConv2d(8, kernel, dilation)
+    plain = nn.Conv2d(8, 8, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=8)
+    plain.load_state_dict(layer.state_dict())
+    with torch.set_grad_enabled(gradients):
+        for size, memory in product([(1, 1), (5, 4), (16, 33)], MEMORY):
+            x = rand(2, 8, *size).contiguous(memory_format=memory)
+            torch.testing.assert_close(layer(x), plain(x), atol=1e-5, rtol=1e-5)
+
+
+def test_depthwise_refuses_even_kernels() -> None:
+    with pytest.raises(ValueError, match="must be odd to keep the size, got 4"):
+        DepthwiseConv2d(8, 4)
+
+
+@pytest.mark.parametrize(
+    "layer", [LayerNorm2d(4), SimpleGate(), SCA(4), DepthwiseConv2d(4, 3), DepthwiseConv2d(4, 3, 2)], ids=repr
+)
+def test_gradients_are_right(layer: nn.Module) -> None:
+    layer = layer.double()
+    x = rand(2, 4, 3, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()), fast_mode=True)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from plain_nets import plain_net, randomise
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from restore.models import ARCHITECTURES, PRESETS, NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_sidd
+
+CONFIGS = {
+    "founding": founding_net(4),
+    "half-naf": half_resolution_net(4),
+    "quarter": replace(half_resolution_net(4), stem=4, padding="constant"),
+    "published": replace(nafnet_sidd(3), encoder=(Stage(1), Stage(2), Stage(0), Stage(1)), middle=Stage(2)),
+    "grey": replace(half_resolution_net(4), channels=1),
+}
+
+
+def network_and_plain(config: NAFNetConfig) -> tuple[NAFNet, torch.nn.Module]:
+    network = NAFNet(config).eval()
+    randomise(network)
+    return network, plain_net(config.as_dict(), network.state_dict())
+
+
+def picture(*shape: int, seed: int = 1) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "gmacs"),
+    [
+        ("founding-12", 0.44, 1.51),
+        ("founding-16", 0.77, 2.52),
+        ("founding-32", 2.98, 9.14),
+        ("half-naf-32", 0.78, None),
+        ("half-naf-48", 1.73, None),
+        ("half-naf-64", 3.05, None),
+        ("nafnet-gopro-32", 17.11, 15.96),
+        ("nafnet-sidd-32", 29.16, 16.05),
+        ("nafnet-gopro-64", 67.89, 63.05),
+    ],
+)
+def test_presets_have_the_published_size_and_cost(name: str, millions: float, gmacs: float | None) -> None:
+    with torch.device("meta"):
+        network, image = NAFNet(PRESETS[name]), torch.empty(1, 3, 256, 256)
+    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2) == millions
+    if gmacs is not None:
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        assert round(counter.get_total_flops() / 2e9, 2) == gmacs
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_a_network_is_its_plain_transcription(name: str) -> None:
+    config = CONFIGS[name]
+    network, plain = network_and_plain(config)
+    for size in [(1, 1), (19, 42)]:
+        image = picture(2, config.channels, *size)
+        torch.testing.assert_close(network(image), plain(image), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_folding_keeps_the_output(name: str) -> None:
+    config = CONFIGS[name]
+    network, plain = network_and_plain(config)
+    network.fold()
+    image = picture(1, config.channels, 33, 20).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(network(image), plain(image), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_configuration_survives_json(name: str) -> None:
+    config = PRESETS[name]
+    text = json.dumps(config.as_dict())
+    assert NAFNetConfig.from_dict(json.loads(text)) == config
+    with torch.device("meta"):
+        network = ARCHITECTURES["nafnet"](json.loads(text))
+    assert network.config == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"stem": 3}, ValueError, "stem must be 1, 2 or 4, not 3"),
+        ({"decoder": []}, ValueError, "2 encoder stages need as many decoder stages, not 0"),
+        ({"colour": "blue"}, TypeError, "colour"),
+        ({"middle": {"num_blocks": 1, "sort": "naf"}}, TypeError, "sort"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        NAFNetConfig.from_dict(half_resolution_net(4).as_dict() | changes)
+
+
+def told_network() -> NAFNet:
+    network = NAFNet(replace(half_resolution_net(4), sigma_input=True)).eval()
+    randomise(network)
+    return network
+
+
+@torch.no_grad()
+def test_a_network_that_is_told_nothing_equals_one_that_cannot_be_told() -> None:
+    told = told_network()
+    blind = plain_net(told.config.as_dict(), told.state_dict())
+    image = picture(3, 3, 18, 21)
+    torch.testing.assert_close(told(image), blind(image), atol=1e-5, rtol=1e-4)
+    assert torch.equal(told(image, torch.full((3,), -1.0)), told(image))
+
+
+@torch.no_grad()
+def test_a_batch_of_told_and_untold_pictures_equals_the_pictures_alone() -> None:
+    told = told_network()
+    image, sigma = picture(3, 3, 18, 21), torch.tensor([0.1, -1.0, 0.0])
+    batch = told(image, sigma)
+    for index in range(3):
+        alone = told(image[index : index + 1], sigma[index : index + 1])
+        torch.testing.assert_close(batch[index : index + 1], alone, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(batch, told(image), atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_noise_level_shifts_the_first_features() -> None:
+    told = told_network()
+    assert told.noise_level is not None
+    shifted = copy.deepcopy(told.state_dict())
+    shifted["intro.bias"] += told.noise_level.weight @ torch.tensor([10 * 0.2, 1.0])
+    image = picture(1, 3, 16, 16)
+    expected = plain_net(told.config.as_dict(), shifted)(image)
+    torch.testing.assert_close(told(image, torch.tensor([0.2])), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_blind_network_refuses_a_noise_level() -> None:
+    with pytest.raises(ValueError, match="cannot be told"):
+        NAFNet(half_resolution_net(4))(picture(1, 3, 8, 8), torch.tensor([0.1]))
