@@ -34,6 +34,7 @@ check: setup ## format, lint, types, floors
 	$(BIN)/lint-imports
 
 bench: setup ## every benchmark: layers, nets, folders, memory, and the peers side by side
+	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_layers.py
 	$(BIN)/python scripts/bench_inference.py
 	$(BIN)/python scripts/bench_denoise.py

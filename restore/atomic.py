@@ -45,6 +45,8 @@ def sweep_partials(folder: Path) -> int:
 
 
 def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

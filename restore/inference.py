@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
+import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from restore.weights import WeightsInfo, load_weights
 Array = npt.NDArray[Any]
 Image = TypeVar("Image", Array, Tensor)
 
-MIN_TILE = 128
+MIN_TILE = 256  # smaller ones would show: their borders spoil too much
 MAX_AUTO_TILE = 1024
 OVERLAP = 128
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
@@ -90,8 +91,9 @@ class Restorer:
         device: to compute on.
         precision: `fp32`, `bf16`, `fp16` or `auto`: float32 on a CPU, so that every machine gives the same picture,
             and bfloat16 on CUDA where the device has it. A tile that comes out NaN is computed again in float32.
-        tile: side of the tiles in pixels; `off` for the whole picture at once; `auto` takes tiles where a picture
-            is larger than memory allows, and never larger than 1024.
+        tile: side of the tiles in pixels; `off` for the whole picture at once; `auto` takes tiles of 1024, or less
+            where memory is short. Networks that average over the whole picture, as the published NAFNets do, are
+            tiled only where memory is short: their tiles differ from wholes.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Restorer:
         self.tile = tile
         network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
+        is_global = isinstance(network, NAFNet) and network.config.sca_window is None
+        self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):
             network.fold()
@@ -136,8 +140,9 @@ class Restorer:
             UsageError: this network cannot be told the noise level.
             DeviceError: out of memory at the smallest tile.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"the strength must lie in [0,1], got {strength}")
+        check_strength(strength)
+        if sigma is not None and not 0 <= sigma <= 1:
+            raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
         if sigma is not None and not self.knows_sigma:
             raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
         source_NCHW = _as_batch(image)
@@ -186,9 +191,7 @@ class Restorer:
         if self.dtype != torch.float32 and not y.isfinite().all():
             y = self.network(x, *sigma_N)
         if not y.isfinite().all():
-            raise ImageError(
-                "the network's output is not finite, so nothing was written; try --precision fp32 or other weights"
-            )
+            raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
         return y if channels == 3 else y.mean(1, keepdim=True)
 
     def _tiling(self, size: int) -> Tiling:
@@ -204,17 +207,27 @@ class Restorer:
         if self.tile == "off":
             return longest
         affordable = int((_free_memory(self.device) / 4 / BYTES_PER_PIXEL) ** 0.5)
-        return max(MIN_TILE, min(longest, affordable, MAX_AUTO_TILE))
+        return max(MIN_TILE, min(longest, affordable, self.largest_tile))
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a strength outside [0,1].
+
+    Raises:
+        ValueError: it is.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"the strength must lie in [0,1], got {strength}")
 
 
 def _as_batch(image: Array | Tensor) -> Tensor:
-    """See a picture as (N,C,H,W) without copying it."""
+    """See a picture as (N,C,H,W), copied only where torch cannot take it as it lies."""
     if isinstance(image, Tensor):
         batch = image if image.ndim == 4 else image[None]
-    elif image.ndim == 2:
-        batch = torch.from_numpy(image)[None, None]
     else:
-        batch = torch.from_numpy(image).permute(2, 0, 1)[None] if image.ndim == 3 else torch.empty(0)
+        array = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
+        batch = torch.from_numpy(array)
+        batch = batch[None, None] if batch.ndim == 2 else batch.movedim(-1, 0)[None]
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or 0 in batch.shape:
         raise ValueError(f"expected (H,W,3), (H,W), or a tensor (3,H,W) or (N,3,H,W), got {tuple(image.shape)}")
     if batch.dtype != torch.float32 and batch.dtype not in _PEAKS:
@@ -243,10 +256,11 @@ def _choose_precision(precision: Precision, device: torch.device) -> Precision:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return 2 * 2**30
+    try:  # what can be had without swapping; the page cache of files just read counts as free
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # only Linux tells
+        return 4 * 2**30
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from restore.checkpoint import load_checkpoint, save_checkpoint
 from restore.config import PatchStage, TrainConfig, recipe
 from restore.data import Batch, CleanPatches, degrade, load_photos
 from restore.errors import DivergedError, RestoreError
+from restore.images import find_images
 from restore.losses import charbonnier_loss
 from restore.metrics.psnr import psnr
 from restore.models import NAFNet
@@ -123,12 +125,12 @@ def train(config: TrainConfig, data: Path, run_dir: Path) -> Path:
         state.seconds += min(now - started, LONGEST_STEP_SECONDS)
         started = now
         if state.seconds - last_saved >= config.checkpoint_minutes * 60 or state.seconds >= budget:
-            save_checkpoint(run_dir, state.as_dict())
             last_saved = state.seconds
             record = {"event": "checkpoint", "step": state.step, "minutes": round(state.seconds / 60, 2)}
             record |= {"loss": statistics.fmean(losses), "validation_psnr_db": validate(state.average, held_out)}
             log(run_dir, record)
-            save_weights(run_dir / f"{config.name}.safetensors", state.average, metadata(config, state, record))
+            save_weights(run_dir / f"{config.name}.safetensors", state.average, metadata(config, state, data, record))
+            save_checkpoint(run_dir, state.as_dict())
             losses.clear()
     return run_dir / f"{config.name}.safetensors"
 
@@ -190,7 +192,7 @@ def validate(network: NAFNet, photos: Sequence[Tensor], size: int = 256) -> floa
     return statistics.fmean(scores)
 
 
-def metadata(config: TrainConfig, state: TrainState, record: dict[str, Any]) -> dict[str, Any]:
+def metadata(config: TrainConfig, state: TrainState, data: Path, record: dict[str, Any]) -> dict[str, Any]:
     """Describe the weights for their file."""
     return {
         "name": config.name,
@@ -202,8 +204,16 @@ def metadata(config: TrainConfig, state: TrainState, record: dict[str, Any]) -> 
             "steps": state.step,
             "minutes": round(state.seconds / 60, 1),
             "validation_psnr_db": round(record["validation_psnr_db"], 3),
+            "threads": torch.get_num_threads(),
+            "photographs": count_photographs(data),
         },
     }
+
+
+def count_photographs(data: Path) -> dict[str, int]:
+    """Count the photographs in each folder right below the data folder, `.` for those in itself."""
+    places = (path.relative_to(data).parts for path in find_images(data))
+    return dict(Counter(parts[0] if len(parts) > 1 else "." for parts in places))
 
 
 def log(run_dir: Path, record: dict[str, Any]) -> None:

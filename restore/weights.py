@@ -28,6 +28,7 @@ from restore.types import Task
 
 FORMAT_VERSION = 1
 METADATA_KEY = "restore"
+NUM_CHANNELS = 3
 
 CATALOGUE = {
     "denoise-fast": "denoise-fast.safetensors",
@@ -35,6 +36,7 @@ CATALOGUE = {
 }
 
 _REMEDY = "download it again or name another with --model; `restore models` lists what is shipped"
+_OTHER = "choose other weights; `restore models` lists what is shipped"
 _CONTAINERS = ("params_ema", "params", "state_dict", "model", "net")
 _PREFIXES = ("module.", "netG.")
 
@@ -95,7 +97,7 @@ def load_weights(name_or_path: str | Path, task: Task | None = None) -> tuple[nn
         num_bytes=path.stat().st_size,
     )
     if task is not None and info.task not in (None, task):
-        raise WeightsError(f"{path}: expected weights to {task}, found weights to {info.task}; {_REMEDY}")
+        raise WeightsError(f"{path}: expected weights to {task}, found weights to {info.task}; {_OTHER}")
     return _build(path, document, tensors), info
 
 
@@ -170,9 +172,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"{path}: {error.strerror or error}; check the path and its permissions") from error
     if document is None:
         return _adopt(path, tensors)
-    if document.get("format_version", 0) > FORMAT_VERSION:
-        raise WeightsError(f"{path}: format {document['format_version']} is newer than this program; upgrade restore")
-    if document.get("task") not in set(Task):
+    version = document.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise WeightsError(f"{path}: format {version!r} is unknown, perhaps newer than this program; upgrade restore")
+    if document.get("task") not in list(Task):
         raise WeightsError(f"{path}: weights for an unknown task {document.get('task')!r}; upgrade restore")
     if document.get("sha256") != _sha256(tensors, document):
         raise WeightsError(f"{path}: the checksum (sha256) does not match, the file is damaged; {_REMEDY}")
@@ -219,8 +222,8 @@ def _adopt(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], d
     """Describe a foreign checkpoint by what its tensors show."""
     try:
         config = _published_config(tensors)
-    except (KeyError, IndexError) as error:
-        raise WeightsError(f"{path}: expected the weights of a NAFNet, found none of its layers; {_REMEDY}") from error
+    except (KeyError, IndexError, ValueError) as error:
+        raise WeightsError(f"{path}: expected the weights of a NAFNet, found another network; {_OTHER}") from error
     document: dict[str, Any] = {"name": path.stem, "architecture": "nafnet", "network": config.as_dict()}
     return tensors, document | {"sha256": _sha256(tensors, document)}
 
@@ -244,7 +247,7 @@ def _published_config(tensors: Mapping[str, Tensor]) -> NAFNetConfig:
 
 def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     architecture = document.get("architecture")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise WeightsError(
             f"{path}: expected one of the architectures {known}, found {architecture!r}; upgrade restore"
@@ -252,12 +255,14 @@ def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor
     try:
         with torch.device("meta"):
             network: NAFNet = ARCHITECTURES[architecture](document["network"])
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{path}: its settings describe no {architecture} ({_brief(error)}); {_REMEDY}") from error
+    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{path}: its settings describe no {architecture} ({_brief(error)}); {_OTHER}") from error
+    if network.config.channels != NUM_CHANNELS:
+        raise WeightsError(f"{path}: expected a network for 3 channels, found {network.config.channels}; {_OTHER}")
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     found = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     if expected != found:
-        raise WeightsError(f"{path}: {_first_difference(expected, found)}; {_REMEDY}")
+        raise WeightsError(f"{path}: {_first_difference(expected, found)}; {_OTHER}")
     floats = {key: tensor.float() for key, tensor in tensors.items()}
     if not all(tensor.isfinite().all() for tensor in floats.values()):
         raise WeightsError(f"{path}: holds weights that are NaN or infinite; {_REMEDY}")

@@ -15,7 +15,7 @@ import copy
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarking import markdown_table
@@ -27,12 +27,12 @@ from restore.weights import WeightsInfo, load_weights, save_weights
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SIGMAS = (15, 25, 50)
 HALF_PRECISION_COST_DB = 0.01
-DATA = [
-    {"name": "BSDS500 train and test, without CBSD68", "pictures": 432, "licence": "research use"},
-    {"name": "CID22", "pictures": 189, "licence": "CC BY-SA 4.0"},
-    {"name": "CLIC 2025, halved", "pictures": 41, "licence": "Unsplash License"},
-    {"name": "gb82", "pictures": 25, "licence": "CC0"},
-]
+LICENCES = {
+    "bsds500": ("BSDS500 without CBSD68", "research use"),
+    "cid22": ("CID22", "CC BY-SA 4.0"),
+    "clic2025-half": ("CLIC 2025, halved", "Unsplash License"),
+    "gb82": ("gb82", "CC0"),
+}  # of the folders that we train on; any other is named as it is
 CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
 
 
@@ -41,17 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a training run, or its weight file")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures to score on (CBSD68)")
-    parser.add_argument("--hardware", default="one CPU core", help="what the run had, for the card")
     options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        print(f"error: {options.folder}: no pictures to score on; the weights stay in {options.run}", file=sys.stderr)
+        return 3
     try:
-        publish(options.run, options.folder, options.hardware)
+        publish(options.run, options.folder)
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def publish(run: Path, folder: Path, hardware: str) -> None:
+def publish(run: Path, folder: Path) -> None:
     """Score a run and ship it where it is better.
 
     Raises:
@@ -70,11 +72,9 @@ def publish(run: Path, folder: Path, hardware: str) -> None:
     if mean_psnr(scores) <= shipped:
         print("the shipped weights are better and stay")
         return
-    training = {**info.document["training"], "hardware": hardware}
     document = {
         **info.document,
-        "training": training,
-        "data": DATA,
+        "data": data_and_licences(info.document["training"]["photographs"]),
         "degradation": "Gaussian noise, σ uniform in 0–55 on 0–255, blind or told",
         "scores": {
             "benchmark": f"{folder.name}, {PROTOCOL}",
@@ -85,6 +85,14 @@ def publish(run: Path, folder: Path, hardware: str) -> None:
     save_weights(target, network.half() if stores_half else network, document)
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target}")
+
+
+def data_and_licences(photographs: Mapping[str, int]) -> list[dict[str, object]]:
+    """Name the training sets of a run with their licences; a folder that we do not know has none stated."""
+    named = {folder: LICENCES.get(folder, (folder, "not stated")) for folder in photographs}
+    return [
+        {"name": named[folder][0], "pictures": num, "licence": named[folder][1]} for folder, num in photographs.items()
+    ]
 
 
 def score(path: Path, folder: Path) -> list[dict[str, float]]:
@@ -117,7 +125,7 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
         for s in scores["results"]
     ]
     size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
-    effort = f"{training['steps']:,} steps in {training['minutes']:.0f} minutes on {training['hardware']}"
+    effort = f"{training['steps']:,} steps in {training['minutes']:.0f} minutes on {training['threads']} CPU thread(s)"
     table = markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows)
     figures = (
         f"{size}. Trained for {effort}, seed {training['config']['seed']}.\n\n"

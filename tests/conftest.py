@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on pictures this small, threads cost far more than they give
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -46,8 +46,8 @@ def random_picture(dtype: str, *shape: int) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3), (200, 133, 3), (133, 200)])
-@pytest.mark.parametrize("tile", ["auto", "off", 128])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 3), (300, 133, 3), (133, 300)])
+@pytest.mark.parametrize("tile", ["auto", "off", 256])
 def test_an_identity_gives_every_picture_back(dtype: str, shape: tuple[int, ...], tile: Any) -> None:
     picture = random_picture(dtype, *shape)
     restored = Restorer(Identity(), tile=tile)(picture)
@@ -211,6 +211,21 @@ def test_cuda_agrees_with_the_cpu() -> None:
     picture = random_picture("float32", 64, 64, 3)
     cuda = Restorer(small_net(), device="cuda", precision="fp32")(picture)
     np.testing.assert_allclose(cuda, Restorer(small_net())(picture), atol=1e-4)
+
+
+def test_arrays_come_as_they_lie() -> None:
+    picture = random_picture("uint16", 20, 30, 3)
+    frozen = picture.copy()
+    frozen.setflags(write=False)
+    restorer = Restorer(small_net())
+    expected = restorer(picture)
+    for same in (picture[..., ::-1][..., ::-1], picture.astype(">u2"), frozen, np.asfortranarray(picture)):
+        np.testing.assert_array_equal(restorer(same), expected)
+
+
+def test_a_noise_level_on_the_wrong_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="divide by 255"):
+        Restorer(small_net(sigma_input=True))(random_picture("uint8", 8, 8, 3), sigma=25)
 
 
 def test_tiles_below_the_smallest_are_refused() -> None:

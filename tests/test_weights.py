@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain_nets import plain_net
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -109,6 +110,11 @@ def test_another_task_is_named(saved: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"architecture": "unet"}, "found 'unet'"),
+        ({"architecture": ["nafnet"]}, "expected one of"),
+        ({"task": ["denoise"]}, "unknown task"),
+        ({"network": SMALL.as_dict() | {"width": -4}}, "describe no nafnet"),
+        ({"network": SMALL.as_dict() | {"padding": "mirror"}}, "describe no nafnet"),
+        ({"network": SMALL.as_dict() | {"middle": {"num_blocks": 1, "kind": "conv"}}}, "describe no nafnet"),
         ({"network": {"width": 4}}, "describe no nafnet"),
         ({"network": SMALL.as_dict() | {"depth": 3}}, "describe no nafnet"),
         ({"network": SMALL.as_dict() | {"width": 8}}, r"expected \(\d+.*found \(\d+"),
@@ -171,6 +177,22 @@ def test_official_checkpoints_load_whatever_their_container(tmp_path: Path, cont
     assert torch.equal(network(picture), reference(picture))
 
 
+def test_an_official_checkpoint_is_its_plain_transcription(tmp_path: Path) -> None:
+    config = NAFNetConfig(6, (Stage(1), Stage(2)), Stage(2), (Stage(1), Stage(1)), padding="constant")
+    state = randomised(config).state_dict()
+    torch.save({"params": state}, tmp_path / "net.pth")
+    network, _ = load_weights(tmp_path / "net.pth")
+    picture = torch.rand(1, 3, 21, 34, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(network(picture), plain_net(config.as_dict(), state)(picture), atol=1e-5)
+
+
+def test_a_checkpoint_for_grey_pictures_is_refused(tmp_path: Path) -> None:
+    config = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), channels=1)
+    torch.save(NAFNet(config).state_dict(), tmp_path / "grey.pth")
+    with pytest.raises(WeightsError, match="expected a network for 3 channels, found 1"):
+        load_weights(tmp_path / "grey.pth")
+
+
 def test_the_published_layout_is_recognised(tmp_path: Path) -> None:
     config = nafnet_gopro(4)
     torch.save({"params": NAFNet(config).state_dict()}, tmp_path / "gopro.pth")
@@ -181,7 +203,7 @@ def test_the_published_layout_is_recognised(tmp_path: Path) -> None:
 
 def test_a_foreign_network_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match="expected the weights of a NAFNet"):
+    with pytest.raises(WeightsError, match="expected the weights of a NAFNet, found another"):
         load_weights(tmp_path / "net.pth")
 
 

@@ -42,19 +42,35 @@ def main() -> None:
         if hasattr(signal, name):  # Windows has two of the three
             signal.signal(getattr(signal, name), _stop)
     try:
-        app()
+        code = app(standalone_mode=False)
     except RestoreError as error:
         _explain(error)
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except Stopped as stopped:
         console.error("stopped; finished files are kept, nothing half done is left")
-        sys.exit(stopped.exit_code)
+        code = stopped.exit_code
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except Exception as error:  # noqa: BLE001  the last resort
-        _explain(error)
-        console.error(
-            f"this is a bug in restore: {type(error).__name__}: {error}; run again with --debug and report it"
-        )
-        sys.exit(INTERNAL_ERROR)
+        code = _explain_usage(error) or _explain_bug(error)
+    sys.exit(code)
+
+
+def _explain_usage(error: Exception) -> int | None:
+    """Say in one line what Typer refuses; None where the error is not Typer's."""
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    if format_message():  # it is empty where the help page was printed instead
+        console.error(f"{format_message().rstrip('.')}; --help lists what there is")
+    return 2
+
+
+def _explain_bug(error: Exception) -> int:
+    _explain(error)
+    console.error(f"this is a bug in restore: {type(error).__name__}: {error}; run again with --debug and report it")
+    return INTERNAL_ERROR
 
 
 def _explain(error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import sys
 import unicodedata
 from typing import Any
@@ -63,7 +64,7 @@ def stderr_console() -> Console:
 
 def is_terminal() -> bool:
     """Return whether progress bars make sense: a terminal that can move its cursor, and no CI."""
-    return _err.is_terminal and not _err.is_dumb_terminal
+    return _err.is_terminal and not _err.is_dumb_terminal and not os.environ.get("CI")
 
 
 def _escape(character: str) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restore.cli import console, options
-from restore.cli.run import Run
+from restore.cli.run import Run, say_skipped
 from restore.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from restore.images import Photo
-    from restore.pipeline import Job, Plan
+    from restore.planning import Job, Plan
 
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="A photograph, or a folder searched recursively.")]
 Noise = Annotated[
@@ -39,7 +39,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     format_: options.Format = None,
     skip_existing: options.SkipExisting = False,
     overwrite: options.Overwrite = False,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_MEGAPIXELS,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -53,19 +53,20 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     Other formats clip and round to their depth.
     """
     del debug  # read where errors are explained
-    from restore import pipeline  # noqa: PLC0415  torch takes two seconds to import
+    from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     if noise is None and poisson is None and jpeg is None:
         raise UsageError("nothing to do: choose --noise, --poisson or --jpeg")
     if poisson is not None and not (poisson > 0 and math.isfinite(poisson)):
         raise UsageError(f"--poisson {poisson}: choose a positive number of photons")
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
-    plan = pipeline.make_plan([input_], output, suffix=options.suffix_of(format_), existing=existing)
+    on_skip = say_skipped if verbose else None
+    plan = planning.make_plan([input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip)
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     if dry_run:
         run.conclude(pipeline.dry_run(plan), "would degrade", {})
         return
-    pipeline.prepare_output(plan.output)
+    planning.prepare_output(plan.output)
     if not quiet and not (noise is None and poisson is None):
         _say_what_is_clipped(plan)
 
@@ -80,7 +81,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
             quality=jpeg,
         )
 
-    file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=int(max_pixels * 1e6))
+    file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
     settings = {"noise": noise, "poisson": poisson, "jpeg": jpeg, "seed": seed}
     run.conclude(results, "degraded", {"command": "degrade", "settings": settings})

@@ -7,13 +7,15 @@ from typing import Annotated
 import typer
 
 from restore.cli import options
-from restore.cli.run import Run
+from restore.cli.run import Run, say_skipped
 from restore.types import Precision, Task
 
 Sigma = Annotated[
     float | None,
     typer.Option(
-        min=0.0, max=255.0, help="Strength of the noise, its standard deviation on 0–255; found out if absent."
+        min=0.0,
+        max=255.0,
+        help="Strength of the noise, its standard deviation on 0–255; estimated by the network if absent.",
     ),
 ]
 
@@ -32,7 +34,7 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
     skip_existing: options.SkipExisting = False,
     overwrite: options.Overwrite = False,
     strip_metadata: options.StripMetadata = False,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_MEGAPIXELS,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     allow_truncated: options.AllowTruncated = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -42,16 +44,17 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
 ) -> None:
     """Remove noise from photographs; originals are never replaced."""
     del debug  # read where errors are explained
-    from restore import inference, pipeline  # noqa: PLC0415  torch takes two seconds to import
+    from restore import inference, pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     tile_size = options.tile_size(tile)
-    plan = pipeline.make_plan(inputs, output, suffix=options.suffix_of(format_), existing=existing)
+    on_skip = say_skipped if verbose else None
+    plan = planning.make_plan(inputs, output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip)
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     if dry_run:
         run.conclude(pipeline.dry_run(plan), "would restore", {})
         return
-    pipeline.prepare_output(plan.output)
+    planning.prepare_output(plan.output)
     restorer = inference.load(model, task=Task.DENOISE, device=device, precision=precision, tile=tile_size)
     results = pipeline.restore_files(
         plan,
@@ -60,7 +63,7 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
         strength=strength,
         options=pipeline.FileOptions(
             quality=quality,
-            max_pixels=int(max_pixels * 1e6),
+            max_pixels=max_pixels,
             allow_truncated=allow_truncated,
             strip_metadata=strip_metadata,
         ),

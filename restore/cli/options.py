@@ -26,7 +26,7 @@ PrecisionOption = Annotated[
 ]
 Tile = Annotated[
     str,
-    typer.Option(metavar="N|auto|off", help="Side of the overlapping tiles in pixels; off: the whole picture at once."),
+    typer.Option(metavar="N|auto|off", help="Side of the overlapping tiles, 256 pixels or more; off: no tiles."),
 ]
 Format = Annotated[
     str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Format of the outputs; as the input if absent.")
@@ -37,17 +37,17 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs th
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file, and those passed over.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file, and say why others are passed over.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 MaxPixels = Annotated[
-    float, typer.Option(min=0.001, help="Refuse pictures of more megapixels than this before they are decoded.")
+    int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels than this before they are decoded.")
 ]
 AllowTruncated = Annotated[bool, typer.Option("--allow-truncated", help="Accept what is there of a broken picture.")]
 StripMetadata = Annotated[
-    bool, typer.Option("--strip-metadata", help="Leave out EXIF, GPS with it; the colour profile stays.")
+    bool, typer.Option("--strip-metadata", help="Leave out EXIF (GPS with it), XMP and IPTC; the colour profile stays.")
 ]
 
-DEFAULT_MAX_MEGAPIXELS = 268.0
+DEFAULT_MAX_PIXELS = 2**28
 
 
 def tile_size(text: str) -> int | Literal["auto", "off"]:

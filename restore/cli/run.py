@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,7 +13,10 @@ from restore.cli import console
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
-    from restore.pipeline import FileResult, Plan
+    from pathlib import Path
+
+    from restore.pipeline import FileResult
+    from restore.planning import Plan
 
 SCHEMA_VERSION = 1
 SECONDS_BETWEEN_LINES = 5.0
@@ -36,6 +39,7 @@ class Run:
         self.verbose = verbose
         self.counts = dict.fromkeys(FileStatus, 0)
         self.pixels = 0
+        self.files: list[dict[str, Any]] = []
         self.started = time.monotonic()
         if verbose and plan.num_skipped_files:
             console.say(f"passed over {plan.num_skipped_files} files that are no pictures")
@@ -48,13 +52,15 @@ class Run:
             verb: what is done to a photograph, for the summary.
             document: what the JSON document says beside the files.
         """
-        files = [_as_json(result) for result in self._shown(results) if self.json]
+        self._show(results)
+        for message in self.plan.unreadable:
+            console.error(message)
         if not self.quiet:
             console.say(self._summary(verb))
         if self.json:
             summary = {str(status): num for status, num in self.counts.items()} | {"seconds": round(self.seconds, 3)}
-            console.result_json({"schema_version": SCHEMA_VERSION, **document, "summary": summary, "files": files})
-        if self.counts[FileStatus.FAILED]:
+            console.result_json({"schema_version": SCHEMA_VERSION, **document, "summary": summary, "files": self.files})
+        if self.counts[FileStatus.FAILED] or self.plan.unreadable:
             raise typer.Exit(1)
 
     @property
@@ -62,7 +68,7 @@ class Run:
         """Since the start."""
         return max(time.monotonic() - self.started, 1e-9)
 
-    def _shown(self, results: Iterable[FileResult]) -> Iterator[FileResult]:
+    def _show(self, results: Iterable[FileResult]) -> None:
         last_line = time.monotonic()
         with _bar(show=console.is_terminal() and not self.quiet) as bar:
             task = bar.add_task("", total=self.plan.num_jobs, speed="")
@@ -74,7 +80,8 @@ class Run:
                 if bar.disable and not self.quiet and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
                     last_line = time.monotonic()
                     console.say(f"{self._num_seen} of {self.plan.num_jobs} files, {self._speed()}, {self._time_left()}")
-                yield result
+                if self.json:
+                    self.files.append(_as_json(result))
 
     def _report(self, result: FileResult) -> None:
         if result.status is FileStatus.FAILED:
@@ -106,8 +113,14 @@ class Run:
         return f"{done / self.seconds:.2f} images/s, {self.pixels / 1e6 / self.seconds:.2f} megapixels/s"
 
     def _time_left(self) -> str:
-        seconds = round(self.seconds / max(self._num_seen, 1) * (self.plan.num_jobs - self._num_seen))
+        num_worked = self._num_seen - self.counts[FileStatus.SKIPPED]
+        seconds = round(self.seconds / max(num_worked, 1) * (self.plan.num_jobs - self._num_seen))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
+
+def say_skipped(path: Path, reason: str) -> None:
+    """Say why a path is passed over."""
+    console.say(f"passed over {path}: {reason}")
 
 
 def _bar(*, show: bool) -> Progress:
@@ -128,8 +141,8 @@ def _as_json(result: FileResult) -> dict[str, Any]:
         "source": console.printable(result.source),
         "target": console.printable(result.target),
         "status": str(result.status),
-        "message": result.message,
-        "warnings": list(result.warnings),
+        "message": None if result.message is None else console.printable(result.message),
+        "warnings": [console.printable(warning) for warning in result.warnings],
         "width": result.width,
         "height": result.height,
         "seconds": round(result.seconds, 4),

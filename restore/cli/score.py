@@ -35,7 +35,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
     restored: Restored,
     metrics: Metrics = "psnr,ssim",
     allow_missing: AllowMissing = False,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_MEGAPIXELS,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -50,7 +50,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
 
     names = tuple(dict.fromkeys(name.strip().lower() for name in metrics.split(",")))
     with _progress(show=not quiet) as on_pair:
-        report = score_folders(reference, restored, names, max_pixels=int(max_pixels * 1e6), on_pair=on_pair)
+        report = score_folders(reference, restored, names, max_pixels=max_pixels, on_pair=on_pair)
     if not quiet:
         _warn(report, reference, restored, allow_missing=allow_missing)
     for failure in report.failures:
@@ -70,10 +70,9 @@ def _versions() -> dict[str, str]:
     import cv2  # noqa: PLC0415  these are slow to import, and imported by now
     import numpy as np  # noqa: PLC0415
     import PIL  # noqa: PLC0415
-    import tifffile  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    libraries = {"torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL, "tifffile": tifffile}
+    libraries = {"torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL}
     python = {"restore": restore.__version__, "python": platform.python_version()}
     return python | {name: str(module.__version__) for name, module in libraries.items()}
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from restore.images.finding import find_images
 from restore.images.photo import FORMATS, Photo, from_float, to_float
-from restore.images.reading import MAX_PIXELS, read_photo
+from restore.images.reading import MAX_PIXELS, UNSUPPORTED, read_photo
 from restore.images.writing import write_photo
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Photo", "find_images", "from_float", "read_photo", "to_float", "write_photo"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "UNSUPPORTED",
+    "Photo",
+    "find_images",
+    "from_float",
+    "read_photo",
+    "to_float",
+    "write_photo",
+]

@@ -31,6 +31,10 @@ class Stage:
     dilation: int = 3
     expansion: int = 4
 
+    def __post_init__(self) -> None:
+        if self.num_blocks < 0 or self.kind not in ("naf", "lka"):
+            raise ValueError(f"a stage has 0 or more blocks of kind naf or lka, not {self.num_blocks} of {self.kind!r}")
+
     def build(self, channels: int, window: int | None = None) -> nn.Sequential:
         """Build the stage for (N,channels,H,W); the window is that of the channel attention, in pixels of the map."""
         return nn.Sequential(*(self._build_block(channels, window) for _ in range(self.num_blocks)))
@@ -70,6 +74,8 @@ class NAFNetConfig:
     def __post_init__(self) -> None:
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
+        if self.width < 1 or self.channels < 1 or self.padding not in ("constant", "replicate"):
+            raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
 

@@ -124,7 +124,7 @@ def test_what_exists_is_kept_skipped_or_replaced_as_told(restore: Restore, photo
     out = tmp_path / "out"
     out.mkdir()
     (out / "b.jpg").write_bytes(b"precious")
-    one_line_error(restore("denoise", "in", "out"), 2, "b.jpg exists, one of 1", "--skip-existing", "--overwrite")
+    one_line_error(restore("denoise", "in", "out"), 2, "b.jpg exists already", "--skip-existing", "--overwrite")
     assert files_below(out) == {"b.jpg"}
     one_line_error(restore("denoise", "in", "out", "--skip-existing", "--overwrite"), 2, "exclude each other")
     finished = restore("denoise", "in", "out", "--skip-existing")
@@ -254,9 +254,9 @@ def test_truncated_pictures_and_large_ones_are_accepted_on_demand(
     finished = restore("denoise", "part.jpg", "whole.png", "--model", identity, "--allow-truncated")
     assert finished.returncode == 0
     assert "truncated" in finished.stderr
-    one_line = restore("denoise", "large.png", "out.png", "--model", identity, "--max-pixels", "0.001", "-q")
+    one_line = restore("denoise", "large.png", "out.png", "--model", identity, "--max-pixels", "1000", "-q")
     one_line_error(one_line, 1, "large.png", "--max-pixels")
-    assert restore("denoise", "large.png", "out.png", "--model", identity, "--max-pixels", "0.003").returncode == 0
+    assert restore("denoise", "large.png", "out.png", "--model", identity, "--max-pixels", "3000").returncode == 0
 
 
 # --------------------------------------- what a picture is made of survives: 16-23, 29, 30 (and 24, 25, 31)
@@ -473,6 +473,29 @@ def test_links_that_loop_or_leave_the_folder_are_not_followed(
     (photographs / "outside").symlink_to(tmp_path / "elsewhere")
     assert restore("denoise", "in", "out", "--model", identity, "-q").returncode == 0
     assert files_below(tmp_path / "out") == {"a.png", "b.jpg", "deeper/c.png"}
+    original = (photographs / "deeper" / "c.png").read_bytes()
+    (tmp_path / "trap").mkdir()
+    (tmp_path / "trap" / "deeper").symlink_to(photographs / "deeper")
+    one_line_error(restore("denoise", "in", "trap", "--overwrite"), 2, "originals are never replaced")
+    assert (photographs / "deeper" / "c.png").read_bytes() == original
+
+
+def test_a_blocked_folder_or_a_name_that_grows_too_long_costs_only_its_files(
+    restore: Restore, photographs: Path, identity: Path, tmp_path: Path
+) -> None:
+    save(photographs / ("n" * 251 + ".png"), noisy_picture(0))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deeper").write_text("a file where a folder is needed")
+    finished = restore("denoise", "in", "out", "--model", identity, "--format", "webp")
+    assert finished.returncode == 1, finished.stderr
+    assert {"a.webp", "b.webp"} <= files_below(tmp_path / "out")
+    assert sum(line.startswith("error: ") for line in finished.stderr.splitlines()) == 2
+
+
+def test_outputs_that_cannot_be_meant_are_refused(restore: Restore, photographs: Path, tmp_path: Path) -> None:
+    one_line_error(restore("denoise", photographs / "a.png", "better.gif"), 2, "better.gif")
+    one_line_error(restore("denoise", photographs / "a.png", "better.jpg", "--format", "png"), 2, "contradict")
+    assert not list(tmp_path.glob("better*"))
 
 
 # ------------------------------------------------------------------ output and process: 49-51, 52, 54, 59
@@ -626,6 +649,4 @@ def test_usage_errors_have_their_code(restore: Restore, photographs: Path) -> No
         ["--precision", "int4"],
         ["--quality", "0"],
     ):
-        finished = restore("denoise", photographs, "out", *options)
-        assert finished.returncode == 2, finished.stderr
-        assert "Traceback" not in finished.stderr
+        one_line_error(restore("denoise", photographs, "out", *options), 2)

@@ -1,0 +1,227 @@
+"""What a run over files will do, checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore.atomic import sweep_partials
+from restore.errors import NothingToDoError, OutputError, UsageError
+from restore.images import FORMATS, UNSUPPORTED, find_images
+from restore.types import Existing
+
+SkipHandler = Callable[[Path, str], None]
+
+_FOREIGN_SUFFIXES = {*UNSUPPORTED, ".gif"}  # those that mean a picture, though not one that can be written
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and the file to write."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do; iterating finds the jobs anew, so that a million of them need no memory.
+
+    Args:
+        inputs: files and folders.
+        output: folder, or the file where a single file goes to a named file.
+        suffix: of the outputs, None to keep each input's.
+        existing: what becomes of jobs whose output exists.
+        num_jobs: how many there are.
+        num_skipped_files: files that are no pictures, and links and devices that are not followed.
+        unreadable: folders and files that the system keeps from us, each with the reason.
+    """
+
+    inputs: tuple[Path, ...]
+    output: Path
+    suffix: str | None
+    existing: Existing
+    num_jobs: int = 0
+    num_skipped_files: int = 0
+    unreadable: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Job]:
+        """Yield the jobs in a fixed order."""
+        yield from self.jobs()
+
+    def jobs(self, on_skip: SkipHandler | None = None) -> Iterator[Job]:
+        """Yield the jobs; on_skip hears of every file passed over, and why."""
+        for root in self.inputs:
+            if not _is_folder(root):
+                yield Job(root, self._target_of_file(root))
+                continue
+            top = self.output if len(self.inputs) == 1 else self.output / root.resolve().name
+            for source in find_images(root, exclude=self.output, on_skip=on_skip):
+                yield Job(source, self._with_suffix(top / source.relative_to(root)))
+
+    def _target_of_file(self, source: Path) -> Path:
+        if names_a_file(self.output) and len(self.inputs) == 1:
+            return self.output
+        return self._with_suffix(self.output / source.name)
+
+    def _with_suffix(self, target: Path) -> Path:
+        return target if self.suffix is None else target.with_suffix(self.suffix)
+
+
+def make_plan(
+    inputs: Sequence[Path],
+    output: Path,
+    *,
+    suffix: str | None = None,
+    existing: Existing = Existing.REFUSE,
+    on_skip: SkipHandler | None = None,
+) -> Plan:
+    """Check a run before anything is written.
+
+    Args:
+        inputs: files and folders.
+        output: where to.
+        suffix: of the outputs with its dot, None to keep each input's.
+        existing: what becomes of jobs whose output exists.
+        on_skip: hears of every file passed over, and why.
+
+    Raises:
+        UsageError: a missing input, an output that is an input, two inputs for one output, or outputs that exist.
+        NothingToDoError: no pictures.
+        OutputError: the output lies where we may not look.
+    """
+    plan = Plan(tuple(inputs), output, suffix, existing)
+    _check_paths(plan)
+    num_skipped_files, unreadable = 0, []
+
+    def count_skipped(path: Path, reason: str) -> None:
+        nonlocal num_skipped_files
+        if reason.startswith("cannot be read"):
+            unreadable.append(f"{path}: {reason}; check its permissions")
+            return
+        num_skipped_files += 1
+        if on_skip is not None:
+            on_skip(path, reason)
+
+    guard = _Guard(plan)
+    num_jobs = num_existing = 0
+    first_existing: Path | None = None
+    for job in plan.jobs(count_skipped):
+        num_jobs += 1
+        guard.check(job)
+        if _exists(job.target):
+            num_existing += 1
+            first_existing = first_existing or job.target
+    if num_existing and existing is Existing.REFUSE:
+        others = f" and {num_existing - 1} more" if num_existing > 1 else ""
+        raise UsageError(f"{first_existing}{others} exists already; add --skip-existing to keep it or --overwrite")
+    if num_jobs == 0:
+        names = ", ".join(str(root) for root in plan.inputs)
+        why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} other files)"
+        raise NothingToDoError(f"{names}: {why}; {_known_formats()} are read")
+    return dataclasses.replace(
+        plan, num_jobs=num_jobs, num_skipped_files=num_skipped_files, unreadable=tuple(unreadable)
+    )
+
+
+def prepare_output(output: Path) -> None:
+    """Make sure that the output can be written, before anything slow starts.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    folder = output.parent if names_a_file(output) else output
+    prepare_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create a folder, and clear it of what killed runs left.
+
+    Raises:
+        OutputError: it cannot be created or read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_partials(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+
+
+def names_a_file(output: Path) -> bool:
+    """Return whether an output path means a file: it looks like a picture and is not a folder."""
+    return output.suffix.lower() in FORMATS and not _is_folder(output)
+
+
+class _Guard:
+    """Refuses jobs that would write over an original, or two to one output."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.roots = [Path(os.path.realpath(root)) for root in plan.inputs]
+        self.output = Path(os.path.realpath(plan.output))
+        self.may_collide = plan.suffix is not None or len(plan.inputs) > 1
+        self.sources: dict[Path, Path] = {}
+        self.folder, self.real_folder = Path(), Path()
+
+    def check(self, job: Job) -> None:
+        if self.may_collide and job.source.suffix.lower() not in UNSUPPORTED:
+            other = self.sources.setdefault(job.target, job.source)
+            if other != job.source:
+                remedy = "restore them to different folders or keep their formats"
+                raise UsageError(f"{job.source} and {other} would both become {job.target}; {remedy}")
+        if job.target.parent != self.folder:  # jobs come folder by folder
+            self.folder, self.real_folder = job.target.parent, Path(os.path.realpath(job.target.parent))
+        if any(self._is_input(self.real_folder / job.target.name, root) for root in self.roots):
+            raise UsageError(
+                f"{job.target}: this output is an input; choose another output, originals are never replaced"
+            )
+
+    def _is_input(self, target: Path, root: Path) -> bool:
+        if not target.is_relative_to(root):
+            return False
+        output_is_apart = (
+            self.output != root and self.output.is_relative_to(root) and target.is_relative_to(self.output)
+        )
+        return not output_is_apart
+
+
+def _check_paths(plan: Plan) -> None:
+    if plan.suffix is not None and plan.suffix not in FORMATS:
+        raise UsageError(f"{plan.suffix[1:]}: not a format that can be written; choose one of {_known_formats()}")
+    for root in plan.inputs:
+        if not _exists(root):
+            raise UsageError(f"{root}: no such file or folder, or no right to look at it; check the path")
+        if _is_folder(root) and names_a_file(plan.output):
+            raise UsageError(f"{plan.output}: the output of a folder must be a folder, and this names a file")
+        if _exists(plan.output) and plan.output.samefile(root):
+            raise UsageError(
+                f"{root}: input and output are the same; choose another output, originals are never replaced"
+            )
+    if _exists(plan.output) and not _is_folder(plan.output) and not names_a_file(plan.output):
+        raise UsageError(f"{plan.output}: a file stands where the output folder should be")
+    if names_a_file(plan.output) and len(plan.inputs) > 1:
+        raise UsageError(f"{plan.output}: several inputs need a folder as output")
+    if names_a_file(plan.output) and plan.suffix not in (None, plan.output.suffix.lower()):
+        raise UsageError(f"{plan.output}: its name and --format {(plan.suffix or '')[1:]} contradict each other")
+    if plan.output.suffix.lower() in _FOREIGN_SUFFIXES and not _is_folder(plan.output):
+        raise UsageError(f"{plan.output}: not a format that can be written; choose one of {_known_formats()}")
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long or a folder closed
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  as above
+
+
+def _known_formats() -> str:
+    return ", ".join(sorted({suffix[1:] for suffix in FORMATS}))
