@@ -1,7 +1,8 @@
-"""Photographs in files: find, read and write them without losing anything.
+"""Photographs in files: find, read and write them.
 
 `read_photo` gives a `Photo`: the pixels at the depth of the file, upright, and what must survive beside them (alpha,
-colour profile, EXIF, XMP). `write_photo` writes it whole or not at all, and says what a format cannot hold.
+the meaning of colours, resolution, EXIF, XMP, IPTC). `write_photo` writes it whole or not at all, and says what of it a
+format cannot hold; what a `Photo` does not hold at all is listed in `restore.images.writing`.
 """
 
 from __future__ import annotations

@@ -9,23 +9,27 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from restore.errors import ImageError
 from restore.images.directories import TagBlock
+from restore.images.photo import PHOTOSHOP, PNG_COLOR_CHUNKS
 
 EXIF_PREFIX = b"Exif\0\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
 JPEG_APP1 = 0xE1
+JPEG_APP13 = 0xED
 JPEG_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _MPF_NUM_IMAGES = 0xB001
 _MAX_METADATA_BYTES = 2**26
+_METRES_PER_INCH = 0.0254
+_JFIF_INCHES = {1: 1.0, 2: 2.54}  # pixels per inch of a unit; without one, only their ratio is known
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Header:
         warnings: what was found damaged and left out.
         transparent: the grey or RGB value that is transparent in a PNG without alpha.
         palette_has_alpha: whether the palette of a PNG does.
+        dpi: pixels per inch across and down, as stated, even if it cannot be meant.
+        parts: name and content of what is kept as it is.
     """
 
     width: int = 0
@@ -59,6 +65,8 @@ class Header:
     warnings: list[str] = field(default_factory=list)
     transparent: tuple[int, ...] | None = None
     palette_has_alpha: bool = False
+    dpi: tuple[float, float] | None = None
+    parts: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 def read_png_header(data: bytes) -> Header:
@@ -118,6 +126,10 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
 def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None:
     if kind == b"acTL" and len(content) >= 4:
         header.num_pictures = struct.unpack_from(">I", content)[0]
+    elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:
+        header.dpi = _dpi(*struct.unpack_from(">II", content))
+    elif len(content) == PNG_COLOR_CHUNKS.get(name := kind.decode("latin-1")):
+        header.parts.append((name, bytes(content)))
     elif kind == b"eXIf":
         header.exif = bytes(content).removeprefix(EXIF_PREFIX)
     elif kind == b"iCCP":
@@ -158,18 +170,29 @@ def read_jpeg_header(data: bytes) -> Header:
             bits, header.height, header.width, header.channels = struct.unpack_from(">BHHB", content.ljust(6, b"\0"))
             if bits > 8:
                 raise ImageError(f"it is a {bits}-bit JPEG, not supported yet; convert it to TIFF or PNG first")
-        elif marker == JPEG_APP1 and content.startswith(EXIF_PREFIX):
-            header.exif = header.exif or content[len(EXIF_PREFIX) :]
-        elif marker == JPEG_APP1 and content.startswith(JPEG_XMP_PREFIX):
-            header.xmp = content[len(JPEG_XMP_PREFIX) :]
         elif marker == 0xE2 and content.startswith(_JPEG_ICC_PREFIX) and len(content) > 14:
             profile[content[12]] = content[14:]
-        elif marker == 0xE2 and content.startswith(b"MPF\0"):
-            header.num_pictures = _num_pictures(content[4:])
+        else:
+            _note_jpeg_metadata(header, marker, content)
     header.icc = b"".join(profile[number] for number in sorted(profile)) or None
     if not header.channels:
         raise ImageError("it is truncated within its header; copy it again from its source")
     return header
+
+
+def _note_jpeg_metadata(header: Header, marker: int, content: bytes) -> None:
+    if marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 12:
+        unit, across, down = struct.unpack_from(">BHH", content, 7)
+        inches = _JFIF_INCHES.get(unit, 0.0)
+        header.dpi = across * inches, down * inches
+    elif marker == JPEG_APP1 and content.startswith(EXIF_PREFIX):
+        header.exif = header.exif or content[len(EXIF_PREFIX) :]
+    elif marker == JPEG_APP1 and content.startswith(JPEG_XMP_PREFIX):
+        header.xmp = content[len(JPEG_XMP_PREFIX) :]
+    elif marker == JPEG_APP13:
+        header.parts.append((PHOTOSHOP, content))
+    elif marker == 0xE2 and content.startswith(b"MPF\0"):
+        header.num_pictures = _num_pictures(content[4:])
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -246,15 +269,39 @@ def read_bmp_header(data: bytes) -> Header:
     is_old = header_bytes == 12
     width, height, _, bits = struct.unpack_from("<HHHH" if is_old else "<iiHH", data, 18)
     header = Header(abs(width), abs(height))
+    if not is_old and len(data) >= 46:
+        header.dpi = _dpi(*struct.unpack_from("<ii", data, 38))
     is_packed = not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
     row_bytes = (header.width * bits + 31) // 32 * 4
     header.is_truncated = not is_packed and start + row_bytes * header.height > len(data)
     return header
 
 
-def with_png_metadata(png: bytes | memoryview, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None) -> bytes:
-    """Insert metadata into a PNG, right after its header as the standard asks for profiles."""
-    chunks = b""
+def _dpi(across: int, down: int) -> tuple[float, float]:
+    """Return pixels per inch of pixels per metre; whole numbers where those were rounded to these."""
+    exact = across * _METRES_PER_INCH, down * _METRES_PER_INCH
+    whole = float(round(exact[0])), float(round(exact[1]))
+    return whole if per_metre(whole) == (across, down) else exact
+
+
+def per_metre(dpi: tuple[float, float]) -> tuple[int, int]:
+    """Return whole pixels per metre, across and down, of pixels per inch."""
+    return round(dpi[0] / _METRES_PER_INCH), round(dpi[1] / _METRES_PER_INCH)
+
+
+def with_png_metadata(
+    png: bytes | memoryview,
+    *,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    dpi: tuple[float, float] | None,
+    parts: Sequence[tuple[str, bytes]],
+) -> bytes:
+    """Insert metadata into a PNG, right after its header as the standard asks for colours."""
+    chunks = b"".join(png_chunk(name.encode("latin-1"), content) for name, content in parts)
+    if dpi:
+        chunks += png_chunk(b"pHYs", struct.pack(">IIB", *per_metre(dpi), 1))
     if icc:
         chunks += png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if exif:

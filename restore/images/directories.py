@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from fractions import Fraction
 
 EXIF_POINTER, _GPS_POINTER, _INTEROPERABILITY_POINTER = 34665, 34853, 40965
 _POINTERS = {EXIF_POINTER, _GPS_POINTER, _INTEROPERABILITY_POINTER}  # to further directories
+_ACROSS, _DOWN, _RESOLUTION_UNIT = 282, 283, 296
+_INCHES = {2: 1.0, 3: 2.54}  # pixels per inch of a unit
+_MAX_DENOMINATOR = 10_000
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -66,9 +70,9 @@ _DESCRIPTIVE = {
     270,  # description
     271,  # make
     272,  # model
-    282,  # horizontal resolution
-    283,  # vertical resolution
-    296,  # resolution unit
+    _ACROSS,
+    _DOWN,
+    _RESOLUTION_UNIT,
     305,  # software
     306,  # date and time
     315,  # artist
@@ -198,6 +202,28 @@ def upright_exif(exif: bytes) -> tuple[bytes, int]:
     if orientation >= 5:
         _swap_stated_size(block, entries, patched)
     return bytes(patched), orientation
+
+
+def stated_dpi(exif: bytes) -> tuple[float, float] | None:
+    """Return the pixels per inch, across and down, that an EXIF block states; None if it does not, or without unit."""
+    try:
+        block = TagBlock(exif)
+        entries, _ = block.directory(block.first)
+        unit = block.integers(entries[_RESOLUTION_UNIT])[0] if _RESOLUTION_UNIT in entries else 2
+        rationals = [struct.unpack(block.order + "II", block.values(entries[tag])) for tag in (_ACROSS, _DOWN)]
+        across, down = (_INCHES[unit] * numerator / denominator for numerator, denominator in rationals)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError, struct.error):
+        return None
+    return across, down
+
+
+def resolution_tags(order: str, dpi: tuple[float, float]) -> Tags:
+    """Pack the tags that state pixels per inch, across and down."""
+    tags: Tags = {_RESOLUTION_UNIT: (3, 1, struct.pack(order + "H", 2))}
+    for tag, value in zip((_ACROSS, _DOWN), dpi, strict=True):
+        ratio = Fraction(value).limit_denominator(_MAX_DENOMINATOR)
+        tags[tag] = (5, 1, struct.pack(order + "II", ratio.numerator, ratio.denominator))
+    return tags
 
 
 def descriptive_exif(block: TagBlock, entries: Mapping[int, Entry]) -> bytes | None:

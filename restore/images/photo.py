@@ -26,6 +26,13 @@ FORMATS = {
 }
 """Suffix, in lower case, to format name: all that can be read and written."""
 
+PNG_COLOR_CHUNKS = {"cICP": 4, "mDCV": 24, "cLLI": 8, "sRGB": 1, "gAMA": 4, "cHRM": 32}
+"""The chunks of a PNG that say what its colours mean, beside a profile, and their lengths in bytes."""
+
+PHOTOSHOP = "APP13"
+"""The segments of a JPEG that hold Photoshop's data, IPTC captions and keywords among them."""
+
+_MAX_DPI = 65535  # the most that JPEG holds
 _STEP_VALUES = 2**22  # values converted at a time, so that a conversion needs little more memory than its result
 
 
@@ -42,6 +49,9 @@ class Photo:
         warnings: what was dropped or converted in reading.
         xmp: XMP packet, or None.
         lossless: whether the file held the pixels exactly.
+        dpi: pixels per inch across and down, as the file (or else its EXIF) states them, or None.
+        parts: name and content of what only files of one format hold, to be written as it is: `PHOTOSHOP` of a JPEG,
+            `PNG_COLOR_CHUNKS` of a PNG.
     """
 
     pixels: Pixels
@@ -52,6 +62,8 @@ class Photo:
     warnings: tuple[str, ...] = ()
     xmp: bytes | None = None
     lossless: bool = True
+    dpi: tuple[float, float] | None = None
+    parts: tuple[tuple[str, bytes], ...] = ()
 
 
 def to_float(array: Pixels) -> NDArray[np.float32]:
@@ -108,6 +120,11 @@ def count_outside(array: Pixels) -> int:
     if array.dtype != np.float32:
         return 0
     return sum(int(np.count_nonzero(~((array[rows] >= 0) & (array[rows] <= 1)))) for rows in _row_slices(array))
+
+
+def plausible_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return a resolution if it may be meant: neither 0 nor more than any format holds; else None."""
+    return dpi if dpi and all(1 <= value <= _MAX_DPI for value in dpi) else None
 
 
 def _row_slices(array: Pixels) -> list[slice]:

@@ -16,9 +16,9 @@ from PIL import Image, ImageCms, JpegImagePlugin
 from restore.errors import ImageError
 from restore.images import containers
 from restore.images.containers import Header
-from restore.images.directories import Tag, descriptive_exif, upright_exif
+from restore.images.directories import Tag, descriptive_exif, stated_dpi, upright_exif
 from restore.images.opencv import cv2
-from restore.images.photo import FORMATS, Photo, Pixels
+from restore.images.photo import FORMATS, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 
@@ -282,6 +282,8 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
         warnings=tuple(warnings),
         xmp=xmp or None,
         lossless=header.is_lossless,
+        dpi=_upright_dpi(plausible_dpi(header.dpi) or plausible_dpi(stated_dpi(exif or b"")), orientation),
+        parts=tuple(header.parts),
     )
 
 
@@ -311,6 +313,10 @@ def _is_sound_profile(icc: bytes) -> bool:
 def _as_supported(samples: Pixels) -> Pixels:
     """Return floats as float32, in the machine's byte order."""
     return samples.astype(np.float32, copy=False) if samples.dtype.kind == "f" else samples
+
+
+def _upright_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
+    return dpi[::-1] if dpi and orientation >= 5 else dpi
 
 
 def _upright(image: Pixels, orientation: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""Writing TIFF: every depth exact, EXIF, XMP and colour profile kept."""
+"""Writing TIFF: every depth exact; EXIF, XMP, colour profile and resolution kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.directories import Tag, TagBlock, integer_tags, pack_directory
+from restore.images.directories import Tag, TagBlock, integer_tags, pack_directory, resolution_tags, stated_dpi
 from restore.images.photo import Pixels
 
 _STRUCTURAL = set(Tag)  # of a file, not of a photograph
@@ -15,7 +15,13 @@ _STRIP_TARGET_BYTES = 2**20
 
 
 def encode_tiff(
-    pixels: Pixels, alpha: Pixels | None, *, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+    pixels: Pixels,
+    alpha: Pixels | None,
+    *,
+    icc: bytes | None,
+    exif: bytes | None,
+    xmp: bytes | None,
+    dpi: tuple[float, float] | None,
 ) -> bytes:
     """Encode as uncompressed TIFF, exact in every depth.
 
@@ -28,6 +34,7 @@ def encode_tiff(
         icc: colour profile.
         exif: TIFF-structured block.
         xmp: Tag.XMP packet.
+        dpi: pixels per inch across and down; it replaces what the EXIF block states only if that differs.
 
     Raises:
         ImageError: it would not fit in the 4 GiB of a TIFF file.
@@ -71,6 +78,8 @@ def encode_tiff(
     tags |= {
         tag: (kind, len(content), content) for tag, kind, content in ((Tag.XMP, 1, xmp), (Tag.ICC, 7, icc)) if content
     }
+    if dpi and dpi != stated_dpi(bytes(head)):
+        tags |= resolution_tags(block.order, dpi)
     end = len(head) + samples.nbytes
     struct.pack_into(block.order + "I", head, 4, end + end % 2)
     directory = pack_directory(block.order, tags, end + end % 2, rows)

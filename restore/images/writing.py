@@ -1,4 +1,12 @@
-"""Writing photographs: nothing that the format can hold is lost, and what it cannot hold is said."""
+"""Writing photographs: of what a Photo holds nothing is lost in silence.
+
+A Photo does not hold all that a file may, and the rest is not carried, without a word: comments (JPEG, PNM), texts and
+times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data and map coordinates (TIFF), content credentials, thumbnails,
+gain maps and depth maps, what makers store outside EXIF, and chunks, segments and tags unknown here.
+
+References:
+    PNG, W3C, 3rd edition, 2025 (which chunk decides the colours).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,7 @@ import dataclasses
 import errno
 import io
 import os
+import struct
 import zlib
 from pathlib import Path
 
@@ -14,9 +23,27 @@ from PIL import Image, JpegImagePlugin, WebPImagePlugin
 
 from restore.atomic import write_atomically
 from restore.errors import ImageError, OutputError
-from restore.images.containers import EXIF_PREFIX, JPEG_XMP_PREFIX, PNG_SIGNATURE, png_chunk, with_png_metadata
+from restore.images.containers import (
+    EXIF_PREFIX,
+    JPEG_APP13,
+    JPEG_XMP_PREFIX,
+    PNG_SIGNATURE,
+    per_metre,
+    png_chunk,
+    with_png_metadata,
+)
+from restore.images.directories import stated_dpi
 from restore.images.opencv import cv2
-from restore.images.photo import FORMATS, Photo, Pixels, change_depth, count_outside
+from restore.images.photo import (
+    FORMATS,
+    PHOTOSHOP,
+    PNG_COLOR_CHUNKS,
+    Photo,
+    Pixels,
+    change_depth,
+    count_outside,
+    plausible_dpi,
+)
 from restore.images.pnm import encode_pnm
 from restore.images.tiff_writing import encode_tiff
 
@@ -30,6 +57,12 @@ _DEPTHS = {
 }  # what a format holds, the deepest last
 _WITH_ALPHA = {"png", "tiff", "webp"}
 _WITH_METADATA = {"png", "jpeg", "tiff", "webp"}
+_WITH_RESOLUTION = {"png", "jpeg", "tiff", "bmp"}
+_FILLED_IN_DPI = {(72, 72), (96, 96)}  # by programs, where nobody chose one
+_REPLACED_BY_PROFILE = {"sRGB", "gAMA", "cHRM"}
+_SRGB_CICP = bytes([1, 13, 0, 1])
+_SRGB = {"gAMA": [45455], "cHRM": [31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]}
+_SRGB_TOLERANCE = 500  # of gAMA and cHRM; as these, in 1/100,000
 _JPEG_SEGMENT_BYTES = 65533
 _FULL_CHROMA_QUALITY = 90
 _REMEDIES = {
@@ -56,10 +89,12 @@ def write_photo(
         path: where to; its folder exists.
         photo: what to write.
         quality: 1 to 100, of JPEG and lossy WebP.
-        strip_metadata: leave EXIF and XMP out; the colour profile stays, as colours depend on it.
+        strip_metadata: leave out what tells of people and places: EXIF, XMP and the Photoshop and IPTC data of a
+            JPEG. What the colours mean (profile, chunks of PNG) and the resolution stay.
 
     Returns:
-        What the format could not hold: depth, alpha or metadata.
+        What of the photograph the format could not hold: depth, alpha, metadata, resolution or the meaning of colours.
+        What its file held beyond a Photo is not told (see the head of this module).
 
     Raises:
         ImageError: the format cannot hold this photograph at all.
@@ -70,7 +105,8 @@ def write_photo(
     if suffix not in FORMATS:
         raise ImageError(f"{path}: {suffix or 'no suffix'} names no format; choose one of {', '.join(FORMATS)}")
     if strip_metadata:
-        photo = dataclasses.replace(photo, exif=None, xmp=None)
+        parts = tuple((name, content) for name, content in photo.parts if name in PNG_COLOR_CHUNKS)
+        photo = dataclasses.replace(photo, exif=None, xmp=None, parts=parts)
     warnings: list[str] = []
     try:
         content = _encode(_fit(photo, suffix, warnings), FORMATS[suffix], quality)
@@ -94,7 +130,7 @@ def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
     if suffix in (".pgm", ".pbm") and photo.pixels.ndim == 3:
         raise ImageError(f"{suffix[1:].upper()} holds no colours; choose --format ppm")
     kind = FORMATS[suffix]
-    return _fit_metadata(_fit_samples(photo, kind, warnings), kind, warnings)
+    return _fit_parts(_fit_metadata(_fit_samples(photo, kind, warnings), kind, warnings), kind, warnings)
 
 
 def _fit_samples(photo: Photo, kind: str, warnings: list[str]) -> Photo:
@@ -132,19 +168,44 @@ def _fit_metadata(photo: Photo, kind: str, warnings: list[str]) -> Photo:
     return dataclasses.replace(photo, icc=icc, exif=exif, xmp=xmp)
 
 
+def _fit_parts(photo: Photo, kind: str, warnings: list[str]) -> Photo:
+    """Keep resolution and parts where they have a place."""
+    dpi = plausible_dpi(photo.dpi)
+    if dpi and kind not in _WITH_RESOLUTION and dpi not in _FILLED_IN_DPI and dpi != stated_dpi(photo.exif or b""):
+        warnings.append(f"{kind.upper()} holds no resolution; {dpi[0]:g} × {dpi[1]:g} dpi were dropped")
+    parts = [part for part in photo.parts if not (photo.icc and part[0] in _REPLACED_BY_PROFILE)]
+    kept = tuple(part for part in parts if kind == ("jpeg" if part[0] == PHOTOSHOP else "png"))
+    if kind != "jpeg" and any(name == PHOTOSHOP for name, _ in parts):
+        warnings.append("its IPTC and Photoshop data (APP13) go from JPEG to JPEG only; they were dropped")
+    if kind != "png" and (names := _not_srgb(dict(parts))):
+        warnings.append(f"{kind.upper()} does not hold what its colours mean ({names}); they will look different")
+    return dataclasses.replace(photo, dpi=dpi, parts=kept)
+
+
+def _not_srgb(chunks: dict[str, bytes]) -> str:
+    """Name the chunks by which colours are not sRGB; cICP decides before all others, sRGB before gAMA and cHRM."""
+    if "cICP" in chunks:
+        return "" if chunks["cICP"] == _SRGB_CICP else "cICP"
+    names = _SRGB.keys() & chunks.keys() if "sRGB" not in chunks else ()
+    offsets = {name: np.abs(np.frombuffer(chunks[name], ">u4").astype(float) - _SRGB[name]) for name in names}
+    return " and ".join(sorted(name for name in names if offsets[name].max() > _SRGB_TOLERANCE))
+
+
 def _encode(photo: Photo, kind: str, quality: int) -> bytes | memoryview:
     if kind == "tiff":
-        return encode_tiff(photo.pixels, photo.alpha, icc=photo.icc, exif=photo.exif, xmp=photo.xmp)
+        return encode_tiff(photo.pixels, photo.alpha, icc=photo.icc, exif=photo.exif, xmp=photo.xmp, dpi=photo.dpi)
     if kind == "pnm":
         return encode_pnm(photo.pixels)
     if kind == "bmp":
-        return _by_opencv(photo.pixels, None, ".bmp")
+        bmp = _by_opencv(photo.pixels, None, ".bmp")
+        struct.pack_into("<ii", bmp, 38, *per_metre(photo.dpi or (0, 0)))
+        return bmp
     if kind == "png":
         if photo.alpha is not None and photo.pixels.ndim == 2:
             png: bytes | memoryview = _encode_grey_alpha_png(photo.pixels, photo.alpha)
         else:
             png = _by_opencv(photo.pixels, photo.alpha, ".png")
-        return with_png_metadata(png, icc=photo.icc, exif=photo.exif, xmp=photo.xmp)
+        return with_png_metadata(png, icc=photo.icc, exif=photo.exif, xmp=photo.xmp, dpi=photo.dpi, parts=photo.parts)
     return _by_pillow(photo, kind, quality)
 
 
@@ -173,9 +234,20 @@ def _by_pillow(photo: Photo, kind: str, quality: int) -> memoryview:
         effort = {"lossless": True, "exact": True, "quality": 20, "method": 2} if is_lossless else {"quality": quality}
         image.save(buffer, WebPImagePlugin.WebPImageFile.format, **effort, **metadata)
     else:
+        segments = (
+            bytes([0xFF, JPEG_APP13]) + (len(content) + 2).to_bytes(2, "big") + content for _, content in photo.parts
+        )
         metadata["exif"] = EXIF_PREFIX + photo.exif if photo.exif else b""
         subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2
-        image.save(buffer, JpegImagePlugin.JpegImageFile.format, quality=quality, subsampling=subsampling, **metadata)
+        image.save(
+            buffer,
+            JpegImagePlugin.JpegImageFile.format,
+            quality=quality,
+            subsampling=subsampling,
+            dpi=photo.dpi or (0, 0),
+            extra=b"".join(segments),
+            **metadata,
+        )
     return buffer.getbuffer()
 
 

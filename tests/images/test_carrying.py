@@ -1,0 +1,263 @@
+"""restore.images: resolution, IPTC and the colour chunks of PNG go along, or their loss is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, IptcImagePlugin
+
+from restore.errors import ImageError
+from restore.images import Photo, read_photo, write_photo
+from restore.images.containers import png_chunk
+
+Array = NDArray[Any]
+Encode = Callable[..., bytes]
+KINDS = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif", "BMP": ".bmp"}
+HOLDERS = list(KINDS.values())
+
+
+def read(path: Path, data: bytes) -> Photo:
+    path.write_bytes(data)
+    return read_photo(path)
+
+
+def stated(path: Path) -> tuple[float, float]:
+    with Image.open(path) as image:
+        across, down = image.info["dpi"]
+        return float(across), float(down)
+
+
+def with_chunks(png: bytes, *chunks: tuple[str, bytes]) -> bytes:
+    return png[:33] + b"".join(png_chunk(name.encode(), content) for name, content in chunks) + png[33:]
+
+
+def chunks_of(path: Path) -> list[tuple[str, bytes]]:
+    data, position, chunks = path.read_bytes(), 8, []
+    while position < len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        chunks.append((name.decode(), data[position + 8 : position + 8 + length]))
+        position += length + 12
+    return chunks
+
+
+def with_segment(jpeg: bytes, marker: int, *contents: bytes) -> bytes:
+    segments = (bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content for content in contents)
+    return jpeg[:2] + b"".join(segments) + jpeg[2:]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [*itertools.product(KINDS, HOLDERS)])
+def test_resolution_goes_from_format_to_format(
+    tmp_path: Path, smooth: Array, encode: Encode, kind: str, suffix: str
+) -> None:
+    for dpi in ((300.0, 300.0), (72.0, 72.0), (600.0, 1200.0)):
+        photo = read(tmp_path / f"source{KINDS[kind]}", encode(smooth, kind, dpi=dpi))
+        assert photo.dpi == dpi
+        notes = write_photo(tmp_path / f"a{suffix}", photo)
+        assert len(notes) == ((kind, suffix) == ("TIFF", ".bmp"))  # whose other tags are EXIF, which BMP lacks
+        assert stated(tmp_path / f"a{suffix}") == pytest.approx(dpi, abs=0.01)
+        assert read_photo(tmp_path / f"a{suffix}").dpi == dpi
+        assert write_photo(tmp_path / f"b{suffix}", photo, strip_metadata=True) == ()
+        assert read_photo(tmp_path / f"b{suffix}").dpi == dpi
+
+
+def test_odd_resolutions_come_back_exactly(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    png = with_chunks(encode(smooth, "PNG"), ("pHYs", struct.pack(">IIB", 12345, 777, 1)))
+    for path in (tmp_path / "a.tif", tmp_path / "a.bmp", tmp_path / "a.png"):
+        write_photo(path, read(tmp_path / "source.png", png))
+        assert read_photo(path).dpi == pytest.approx((12345 * 0.0254, 777 * 0.0254), abs=1e-6)
+        write_photo(tmp_path / "back.png", read_photo(path))
+        assert ("pHYs", struct.pack(">IIB", 12345, 777, 1)) in chunks_of(tmp_path / "back.png")
+
+
+def test_centimetres_are_inches(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    jfif = encode(smooth, "JPEG", dpi=(1, 1)).replace(b"JFIF\0\1\1\1\0\1\0\1", b"JFIF\0\1\1\2\0\x64\0\xc8")
+    assert read(tmp_path / "a.jpg", jfif).dpi == (254.0, 508.0)
+    tiff = encode(smooth, "TIFF", resolution_unit="cm", x_resolution=100.0, y_resolution=200.0)
+    photo = read(tmp_path / "a.tif", tiff)
+    assert photo.dpi == (254.0, 508.0)
+    write_photo(tmp_path / "a.tif", photo)
+    with Image.open(tmp_path / "a.tif") as image:
+        assert (image.getexif()[296], float(image.getexif()[282])) == (3, 100)  # as they were
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_a_quarter_turn_swaps_the_resolution(
+    tmp_path: Path, smooth: Array, encode: Encode, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth, kind, exif=exif.tobytes(), dpi=(600, 1200))
+    photo = read(tmp_path / f"a{KINDS[kind]}", data)
+    expected = (1200.0, 600.0) if orientation >= 5 else (600.0, 1200.0)
+    assert photo.dpi == expected
+    for suffix in HOLDERS:
+        write_photo(tmp_path / f"b{suffix}", photo)
+        assert stated(tmp_path / f"b{suffix}") == pytest.approx(expected, abs=0.01)
+
+
+def test_what_is_no_resolution_is_ignored(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    jpeg, png, bmp = encode(smooth, "JPEG", dpi=(3, 4)), encode(smooth, "PNG"), encode(smooth, "BMP")
+    tiff: dict[str, Any] = {"x_resolution": 3.0, "y_resolution": 4.0}
+    files = {
+        "ratio.jpg": jpeg.replace(b"JFIF\0\1\1\1", b"JFIF\0\1\1\0"),
+        "half.jpg": encode(smooth, "JPEG", dpi=(300, 0)),
+        "ratio.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 3, 4, 0))),
+        "zero.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 0, 0, 1))),
+        "huge.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 2**32 - 1, 2**32 - 1, 1))),
+        "short.png": with_chunks(png, ("pHYs", b"\0\0\0\1")),
+        "ratio.tif": encode(smooth, "TIFF", resolution_unit=1, **tiff),
+        "unknown.tif": encode(smooth, "TIFF", resolution_unit=9, **tiff),
+        "zero.tif": encode(smooth, "TIFF", x_resolution=0.0, y_resolution=0.0),
+        "zero.bmp": encode(smooth, "BMP", dpi=(0, 0)),
+        "negative.bmp": bmp[:38] + struct.pack("<ii", -9999, 9999) + bmp[46:],
+    }
+    for name, data in files.items():
+        assert read(tmp_path / name, data).dpi is None, name
+    for suffix, dpi in itertools.product(HOLDERS, ((0, 0), (300, float("nan")), (1e9, 1e9), (-300, 300))):
+        assert write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=dpi)) == ()
+        assert read_photo(tmp_path / f"a{suffix}").dpi is None
+
+
+def test_exif_states_the_resolution_where_the_file_does_not(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = 350.0, 350.0, 2
+    photo = read(tmp_path / "a.jpg", encode(smooth, "JPEG", exif=exif.tobytes()))
+    assert photo.dpi == (350.0, 350.0)
+    assert write_photo(tmp_path / "a.webp", photo) == ()  # in the EXIF
+    photo = read(tmp_path / "a.jpg", encode(smooth, "JPEG", exif=exif.tobytes(), dpi=(300, 300)))
+    assert photo.dpi == (300.0, 300.0)
+    for suffix in (".jpg", ".png", ".tif"):
+        write_photo(tmp_path / f"b{suffix}", photo)
+        with Image.open(tmp_path / f"b{suffix}") as image:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+            assert image.getexif()[282] == (300 if suffix == ".tif" else 350)  # a TIFF states one only
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".ppm"])
+def test_a_resolution_that_is_lost_is_said_if_somebody_chose_it(tmp_path: Path, smooth: Array, suffix: str) -> None:
+    name = "WEBP" if suffix == ".webp" else "PNM"
+    notes = write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=(300.0, 150.0)))
+    assert notes == (f"{name} holds no resolution; 300 × 150 dpi were dropped",)
+    assert write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=(72.0, 72.0))) == ()
+
+
+def photoshop(caption: bytes) -> bytes:
+    """The content of an APP13 segment with an IPTC caption and a keyword."""
+    iptc = b"".join(
+        b"\x1c\x02" + struct.pack(">BH", number, len(text)) + text for number, text in ((120, caption), (25, b"moor"))
+    )
+    iptc += bytes(len(iptc) % 2)
+    return b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc
+
+
+def test_iptc_stays_in_a_jpeg(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
+    contents = photoshop(b"A caption"), b"Photoshop 3.0\x008BIM" + bytes(65533 - 18)  # the largest that fits
+    data = with_segment(encode(smooth, "JPEG", icc_profile=icc, exif=Image.Exif(), dpi=(300, 300)), 0xED, *contents)
+    photo = read(tmp_path / "a.jpg", data)
+    photo = dataclasses.replace(photo, xmp=b"<x:xmpmeta/>")
+    for _ in range(2):
+        assert write_photo(tmp_path / "b.jpg", photo) == ()
+        with Image.open(tmp_path / "b.jpg") as image:
+            assert [content for name, content in image.applist if name == "APP13"] == list(contents)
+            assert image.info["photoshop"][0x0404] == contents[0][26:]
+            captions = IptcImagePlugin.getiptcinfo(image)
+            assert captions is not None
+            assert (captions[2, 120], captions[2, 25]) == (b"A caption", b"moor")
+            assert image.info["icc_profile"] == icc
+        photo = read_photo(tmp_path / "b.jpg")
+        assert (photo.xmp, photo.dpi) == (b"<x:xmpmeta/>", (300.0, 300.0))
+    assert write_photo(tmp_path / "c.jpg", photo, strip_metadata=True) == ()
+    assert b"Photoshop" not in (tmp_path / "c.jpg").read_bytes()
+    with pytest.raises(ImageError, match="cannot be encoded"):
+        write_photo(tmp_path / "d.jpg", Photo(smooth, parts=(("APP13", bytes(65534)),)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp", ".ppm"])
+def test_iptc_that_is_lost_is_said(tmp_path: Path, smooth: Array, encode: Encode, suffix: str) -> None:
+    photo = read(tmp_path / "a.jpg", with_segment(encode(smooth, "JPEG"), 0xED, photoshop(b"A caption")))
+    (note,) = write_photo(tmp_path / f"a{suffix}", photo)
+    assert "IPTC" in note
+    assert write_photo(tmp_path / f"a{suffix}", photo, strip_metadata=True) == ()
+    assert read_photo(tmp_path / f"a{suffix}").parts == ()
+
+
+SRGB_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+ADOBE_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+GAMMA_2_2, LINEAR = (struct.pack(">I", value) for value in (45455, 100000))
+COLORS: dict[str, tuple[list[tuple[str, bytes]], str]] = {
+    "none": ([], ""),
+    "sRGB": ([("sRGB", b"\0"), ("gAMA", GAMMA_2_2), ("cHRM", SRGB_PRIMARIES)], ""),
+    "as sRGB": ([("gAMA", struct.pack(">I", 45000)), ("cHRM", SRGB_PRIMARIES)], ""),
+    "sRGB decides": ([("sRGB", b"\0"), ("gAMA", LINEAR)], ""),
+    "linear": ([("gAMA", LINEAR)], "(gAMA)"),
+    "wide": ([("gAMA", GAMMA_2_2), ("cHRM", ADOBE_PRIMARIES)], "(cHRM)"),
+    "wide and linear": ([("gAMA", LINEAR), ("cHRM", ADOBE_PRIMARIES)], "(cHRM and gAMA)"),
+    "cICP of sRGB": ([("cICP", bytes([1, 13, 0, 1])), ("gAMA", LINEAR)], ""),
+    "HDR": ([("cICP", bytes([9, 16, 0, 1])), ("mDCV", bytes(range(24))), ("cLLI", bytes(8))], "(cICP)"),
+}
+
+
+@pytest.mark.parametrize(("chunks", "word"), COLORS.values(), ids=COLORS.keys())
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA"])
+def test_colour_chunks_stay_in_a_png_and_are_missed_elsewhere(  # noqa: PLR0917  fixtures
+    tmp_path: Path, smooth: Array, encode: Encode, chunks: list[tuple[str, bytes]], word: str, mode: str
+) -> None:
+    data = with_chunks(encode(Image.fromarray(smooth).convert(mode), "PNG"), *chunks)
+    photo = read(tmp_path / "a.png", data)
+    for strip in (False, True):
+        assert write_photo(tmp_path / "b.png", photo, strip_metadata=strip) == ()
+        kept = chunks_of(tmp_path / "b.png")
+        assert kept[0][0] == "IHDR"
+        assert kept[1 : 1 + len(chunks)] == chunks  # before the pixels
+        assert {name for name, _ in kept[1 + len(chunks) :]} == {"IDAT", "IEND"}
+        again = read_photo(tmp_path / "b.png")
+        assert again.parts == photo.parts
+        assert np.array_equal(again.pixels, photo.pixels)
+    for suffix in (".jpg", ".tif", ".webp", ".bmp", ".ppm"):
+        if mode != "LA":
+            notes = write_photo(tmp_path / f"a{suffix}", photo)
+            assert len(notes) == bool(word)
+            assert word in "".join(notes)
+
+
+def test_pillow_finds_the_colours_of_a_png(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    write_photo(
+        tmp_path / "a.png",
+        read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG"), ("gAMA", LINEAR), ("cHRM", ADOBE_PRIMARIES))),
+    )
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["gamma"] == 1
+        assert image.info["chromaticity"][4:6] == (0.21, 0.71)
+
+
+def test_a_profile_replaces_the_chunks_but_for_cicp(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
+    chunks = [("cICP", bytes([9, 16, 0, 1])), ("gAMA", LINEAR), ("cHRM", ADOBE_PRIMARIES)]
+    photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG", icc_profile=icc), *chunks))
+    write_photo(tmp_path / "b.png", photo)
+    names = [name for name, _ in chunks_of(tmp_path / "b.png")]
+    assert ("cICP" in names, "iCCP" in names, "gAMA" in names, "cHRM" in names) == (True, True, False, False)
+    assert write_photo(tmp_path / "b.tif", dataclasses.replace(photo, parts=photo.parts[1:])) == ()
+    broken = encode(smooth, "PNG", icc_profile=b"no profile" * 20)
+    photo = read(tmp_path / "a.png", with_chunks(broken, *chunks[1:]))
+    assert photo.icc is None
+    write_photo(tmp_path / "b.png", photo)
+    assert chunks[1:] == [chunk for chunk in chunks_of(tmp_path / "b.png") if chunk[0] in ("gAMA", "cHRM")]
+
+
+def test_chunks_and_segments_that_are_not_whole_do_no_harm(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    chunks = [("gAMA", b"\1"), ("cHRM", b""), ("cICP", b"\1\2\3\4\5"), ("pHYs", b"")]
+    photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG"), *chunks))
+    assert (photo.parts, photo.dpi) == ((), None)
+    buffer = io.BytesIO(with_segment(encode(smooth, "JPEG", dpi=(300, 300)), 0xE0, b"JFIF\0\1"))
+    photo = read(tmp_path / "a.jpg", buffer.getvalue())
+    assert photo.dpi == (300.0, 300.0)
