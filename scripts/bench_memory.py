@@ -1,0 +1,59 @@
+"""Restore one very large picture by the real command, and say what memory it took at most.
+
+python scripts/bench_memory.py [--megapixels 100] [--format jpg] [-- OPTIONS OF restore denoise]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from benchmarking import hardware
+
+
+def main() -> int:
+    """Print the peak of resident memory and the megapixels per second; return the command's exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", type=float, default=100)
+    parser.add_argument("--format", choices=["jpg", "png", "tif"], default="jpg")
+    parser.add_argument("options", nargs="*", help="of `restore denoise`, after --")
+    args = parser.parse_args()
+    side = round((args.megapixels * 1e6) ** 0.5)
+    with tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary, f"in.{args.format}"), Path(temporary, f"out.{args.format}")
+        write_large_picture(source, side)
+        command = [sys.executable, "-m", "restore", "denoise", source, target, "--quiet", *args.options]
+        started = time.perf_counter()
+        finished = subprocess.run(command, check=False)
+        seconds = time.perf_counter() - started
+    if finished.returncode:
+        return finished.returncode
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    peak = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    megapixels = side * side / 1e6
+    print(f"{hardware()}\n{side}×{side} {args.format}: peak {peak / 2**30:.2f} GiB resident, {seconds:.1f} s")
+    print(f"{megapixels / seconds:.3f} megapixels per second, start and files included")
+    return 0
+
+
+def write_large_picture(path: Path, side: int) -> None:
+    """Write a noisy picture of soft shapes; its memory is this process's, not the measured one's."""
+    generator = np.random.default_rng(0)
+    shapes = generator.integers(0, 256, (side // 100 + 2, side // 100 + 2, 3), dtype=np.uint8)
+    picture = cv2.resize(shapes, (side, side), interpolation=cv2.INTER_LINEAR)
+    for rows in np.array_split(picture, max(1, side // 256)):
+        noise = generator.integers(-25, 26, rows.shape, dtype=np.int16)
+        rows[:] = (rows + noise).clip(0, 255)
+    _, encoded = cv2.imencode(path.suffix, picture)
+    path.write_bytes(encoded.tobytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
