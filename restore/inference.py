@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -55,6 +56,8 @@ def load(
         UsageError: an option has no meaning.
     """
     chosen = find_device(device)
+    if chosen.type == "cpu":
+        _keep_freed_memory()
     network, info = load_weights(name_or_path, task)
     return Restorer(network, info, device=chosen, precision=precision, tile=tile)
 
@@ -251,6 +254,16 @@ def _choose_precision(precision: Precision, device: torch.device) -> Precision:
     if precision is not Precision.AUTO:
         return precision
     return Precision.BF16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else Precision.FP32
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what it frees: feature maps are large, and fetching their pages anew cost up to half the time."""
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _free_memory(device: torch.device) -> int:

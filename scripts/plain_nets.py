@@ -135,7 +135,12 @@ class PlainNAFNet(nn.Module):
         """Restore (N,C,H,W) of any size."""
         height, width = image.shape[-2:]
         multiple = self.stem * 2 ** len(self.downs)
-        image = F.pad(image, (0, -width % multiple, 0, -height % multiple), mode=self.padding)
+        if self.padding == "reflect":
+            multiple = max(multiple, 16)
+        right, bottom = -width % multiple, -height % multiple
+        mirrors = self.padding == "reflect" and right < width and bottom < height
+        mode = "constant" if self.padding == "constant" else "reflect" if mirrors else "replicate"
+        image = F.pad(image, (0, right, 0, bottom), mode=mode)
         x = self.intro(F.pixel_unshuffle(image, self.stem))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):

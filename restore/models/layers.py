@@ -92,8 +92,9 @@ class SCA(nn.Sequential):
             return self[1](self[0](x_NCHW))
         cell = 2 ** int(math.log2(max(1, self.window / 6)))  # a power of two, so that tiles and wholes share cells
         reach = self.window // (2 * cell)
-        means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False)
-        means = F.avg_pool2d(means, 2 * reach + 1, 1, reach, count_include_pad=False)
+        means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False) if cell > 1 else x_NCHW
+        means = F.avg_pool2d(means, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
+        means = F.avg_pool2d(means, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)
         factors = F.interpolate(self[1](means), scale_factor=cell, mode="bilinear", align_corners=False)
         return factors[..., :height, :width]
 
