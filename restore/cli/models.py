@@ -35,7 +35,6 @@ def list_models(context: typer.Context, json: options.Json = False, debug: optio
         table.add_column(heading, no_wrap=True)
     for heading in ("parameters", "size", "PSNR dB"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("training data", overflow="fold")
     for info in infos:
         table.add_row(
             info.name,
@@ -43,11 +42,14 @@ def list_models(context: typer.Context, json: options.Json = False, debug: optio
             f"{info.num_parameters / 1e6:.2f} M",
             f"{info.num_bytes / 1e6:.1f} MB",
             "/".join(f"{score['psnr_db']:.2f}" for score in info.document["scores"]["results"]),
-            ", ".join(f"{data['name']} ({data['licence']})" for data in info.document["data"]),
         )
     console.table(table)
     for protocol in sorted({info.document["scores"]["protocol"] for info in infos}):
         console.result(f"PSNR: {protocol}")
+    for info in infos:
+        console.result(f"training data of {info.name}:")
+        for data in info.document["data"]:
+            console.result(f"  {data['name']}, {data['pictures']} pictures, {data['licence']}")
 
 
 @app.command()
