@@ -3,6 +3,7 @@
 The dilated depthwise convolution in three ways that agree to rounding, forward and forward + backward:
 direct (what PyTorch does by itself), padded (zeros written out first), polyphase (plain convolutions on the phases).
 Layer normalisation over the channels by `F.layer_norm` on a view, and by mean and variance.
+The first half of a NAFBlock, for inference: its two convolutions whole and then gated, or each half by itself.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from benchmarking import Clock, hardware, interleaved, markdown_table, use_threads
 from plain_nets import PlainLayerNorm2d
-from torch import Tensor
+from torch import Tensor, nn
 
-from restore.models.layers import LayerNorm2d, polyphase_depthwise_conv2d
+from restore.models.layers import DepthwiseConv2d, GatedHalves, LayerNorm2d, SimpleGate, polyphase_depthwise_conv2d
 
 Layer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -93,13 +94,26 @@ def main() -> None:
         print(markdown_table(["kernel", "shape", "memory", *names, *names[1:]], convolution_rows))
         print(f"\nLayer normalisation over channels, {what}, ms\n")
         print(markdown_table(["layer", "shape", "memory", "arithmetic", "F.layer_norm", "F.layer_norm"], norm_rows))
+    gate_rows = [row("gate", shape, "channels_last", time_gates(shape, repeats, clock)) for shape in shapes]
+    print("\nConvolutions and gate of a NAFBlock, forward without gradients, ms\n")
+    print(markdown_table(["layer", "shape", "memory", "whole", "by halves", "by halves"], gate_rows))
+
+
+@torch.inference_mode()
+def time_gates(shape: Sequence[int], repeats: int, clock: Clock) -> dict[str, float]:
+    """Return the median seconds of 1x1, depthwise 3x3 and gate, whole and by halves."""
+    channels = shape[1]
+    x = torch.randn(*shape).contiguous(memory_format=torch.channels_last)
+    convs = nn.Conv2d(channels, 2 * channels, 1), DepthwiseConv2d(2 * channels, 3)
+    whole = nn.Sequential(*convs, SimpleGate()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return interleaved({"whole": partial(whole, x), "by halves": partial(GatedHalves(*convs), x)}, repeats, clock=clock)
 
 
 def norms(channels: int) -> dict[str, Layer]:
     """Return the two ways to normalise."""
     modules = {"arithmetic": PlainLayerNorm2d(channels), "F.layer_norm": LayerNorm2d(channels)}
 
-    def layer(module: torch.nn.Module) -> Layer:
+    def layer(module: nn.Module) -> Layer:
         def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             result: Tensor = torch.func.functional_call(module, {"weight": weight, "bias": bias}, (x,))
             return result

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.models.attention import LKA
-from restore.models.layers import SCA, DepthwiseConv2d, LayerNorm2d, SimpleGate
+from restore.models.layers import SCA, DepthwiseConv2d, GatedHalves, LayerNorm2d, SimpleGate
 
 
 class NAFBlock(nn.Module):
@@ -40,10 +40,10 @@ class NAFBlock(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Mix space, then channels."""
         h = self.gate(self.conv2(self.conv1(self.norm1(x_NCHW))))
-        h = self.conv3(h * self.sca(h))
-        y = x_NCHW + _scaled(h, self.beta)
+        h = self.conv3(_weighed(h, self.sca(h)))
+        y = _scaled(h, self.beta).add_(x_NCHW)
         h = self.conv5(self.gate(self.conv4(self.norm2(y))))
-        return y + _scaled(h, self.gamma)
+        return _scaled(h, self.gamma).add_(y)
 
     def fold(self) -> None:
         """Fold the norms' affine parts and the residual scales into the convolutions beside them, for inference."""
@@ -54,6 +54,8 @@ class NAFBlock(nn.Module):
         _fold_scale(self.conv3, self.beta)
         _fold_scale(self.conv5, self.gamma)
         self.beta = self.gamma = None
+        self.conv1, self.conv2 = GatedHalves(self.conv1, self.conv2), nn.Identity()
+        self.conv4, self.gate = GatedHalves(self.conv4), nn.Identity()
 
 
 class LKABlock(nn.Module):
@@ -101,6 +103,10 @@ class LKABlock(nn.Module):
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return self.contract(F.gelu(self.depthwise(self.expand(x))))
+
+
+def _weighed(h: Tensor, factors: Tensor) -> Tensor:
+    return h * factors if torch.is_grad_enabled() else h.mul_(factors)  # in place spares a pass over memory
 
 
 def _scaled(h: Tensor, scale: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ Shape suffixes: N batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -62,6 +63,39 @@ class SimpleGate(nn.Module):
         return a * b
 
 
+class GatedHalves(nn.Module):
+    """The gate after convolutions whose two halves are computed one after the other, for inference.
+
+    Equal to `SimpleGate` after the same 1x1 and depthwise convolutions, with smaller maps that are multiplied in place:
+    `scripts/bench_layers.py` measures both.
+
+    Args:
+        convs: convolutions with 2C output channels; those after the first are depthwise.
+    """
+
+    def __init__(self, *convs: nn.Conv2d) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*(_half_of(conv, 0) for conv in convs))
+        self.second = nn.Sequential(*(_half_of(conv, 1) for conv in convs))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Map (N,C,H,W) to the same shape."""
+        gated: Tensor = self.first(x_NCHW)
+        return gated.mul_(self.second(x_NCHW))
+
+
+def _half_of(conv: nn.Conv2d, index: int) -> nn.Conv2d:
+    """Return the convolution that computes the first (0) or second (1) half of the output channels."""
+    half = copy.deepcopy(conv)
+    half.weight = nn.Parameter(conv.weight.chunk(2)[index].clone(), requires_grad=False)
+    if conv.bias is not None:
+        half.bias = nn.Parameter(conv.bias.chunk(2)[index].clone(), requires_grad=False)
+    half.out_channels //= 2
+    if conv.groups > 1:
+        half.in_channels, half.groups = half.out_channels, half.out_channels
+    return half
+
+
 class SCA(nn.Sequential):
     """Simplified channel attention: the 1x1 convolution of an average over the surroundings, without a sigmoid.
 
@@ -90,12 +124,14 @@ class SCA(nn.Sequential):
         height, width = x_NCHW.shape[-2:]
         if self.window is None or max(height, width) <= self.window:
             return self[1](self[0](x_NCHW))
-        cell = 2 ** int(math.log2(max(1, self.window / 6)))  # a power of two, so that tiles and wholes share cells
+        cell = 2 ** int(math.log2(max(1, self.window / 3)))  # a power of two, so that tiles and wholes share cells
         reach = self.window // (2 * cell)
         means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False) if cell > 1 else x_NCHW
         means = F.avg_pool2d(means, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
         means = F.avg_pool2d(means, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)
-        factors = F.interpolate(self[1](means), scale_factor=cell, mode="bilinear", align_corners=False)
+        factors: Tensor = self[1](means)
+        if cell > 1:
+            factors = F.interpolate(factors, scale_factor=cell, mode="bilinear", align_corners=False)
         return factors[..., :height, :width]
 
 

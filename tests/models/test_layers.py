@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from plain_nets import PlainLayerNorm2d, randomise
 from torch import Tensor, nn
 
-from restore.models.layers import SCA, DepthwiseConv2d, LayerNorm2d, SimpleGate, polyphase_depthwise_conv2d
+from restore.models.layers import (
+    SCA,
+    DepthwiseConv2d,
+    GatedHalves,
+    LayerNorm2d,
+    SimpleGate,
+    polyphase_depthwise_conv2d,
+)
 
 MEMORY = [torch.contiguous_format, torch.channels_last]
 
@@ -46,6 +53,14 @@ def test_layer_norm_folds_into_the_convolution_that_reads_it() -> None:
 def test_simple_gate_multiplies_the_halves() -> None:
     x = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
     assert SimpleGate()(x).flatten().tolist() == [3.0, 8.0]
+
+
+def test_gated_halves_are_the_gate_after_whole_convolutions() -> None:
+    pointwise, depthwise = nn.Conv2d(5, 12, 1), DepthwiseConv2d(12, 3)
+    x = rand(2, 5, 7, 6)
+    with torch.no_grad():
+        whole = SimpleGate()(depthwise(pointwise(x)))
+        torch.testing.assert_close(GatedHalves(pointwise, depthwise)(x), whole, atol=1e-6, rtol=1e-5)
 
 
 def test_sca_is_a_linear_map_of_the_channel_means() -> None:
