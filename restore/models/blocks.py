@@ -54,8 +54,9 @@ class NAFBlock(nn.Module):
         _fold_scale(self.conv3, self.beta)
         _fold_scale(self.conv5, self.gamma)
         self.beta = self.gamma = None
-        self.conv1, self.conv2 = GatedHalves(self.conv1, self.conv2), nn.Identity()
-        self.conv4, self.gate = GatedHalves(self.conv4), nn.Identity()
+        # forward alone reads them from here on
+        self.conv1, self.conv2 = GatedHalves(self.conv1, self.conv2), nn.Identity()  # type: ignore[assignment]
+        self.conv4, self.gate = GatedHalves(self.conv4), nn.Identity()  # type: ignore[assignment]
 
 
 class LKABlock(nn.Module):
