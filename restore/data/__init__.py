@@ -1,0 +1,33 @@
+"""Training data: photographs or pairs of them, the samples drawn from them, and batches of these.
+
+`open_photos` (a folder or a pack) and `open_pairs` give a source, `split` its two parts, `TrainSamples` what a network
+is trained on, `batches` carries it to the training loop, and `pack` makes one portable file of a folder.
+"""
+
+from __future__ import annotations
+
+from restore.data.loading import batches
+from restore.data.packing import PackReport, pack
+from restore.data.pairs import Pairs, open_pairs
+from restore.data.photos import Photos, open_photos
+from restore.data.samples import Batch, Request, Sample, TrainSamples
+from restore.data.sources import Source, Subset, Tolerant, describe, split
+
+__all__ = [
+    "Batch",
+    "PackReport",
+    "Pairs",
+    "Photos",
+    "Request",
+    "Sample",
+    "Source",
+    "Subset",
+    "Tolerant",
+    "TrainSamples",
+    "batches",
+    "describe",
+    "open_pairs",
+    "open_photos",
+    "pack",
+    "split",
+]

@@ -1,0 +1,316 @@
+"""Making a pack: a folder of photographs in one file of a given size, to train from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from restore.atomic import write_atomically
+from restore.data.packs import FORMAT, MANIFEST, VERSION, decode
+from restore.data.sources import are_too_many, some_names
+from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
+from restore.images import Photo, find_images, from_float, read_photo, to_float
+from restore.images.containers import jpeg_segments
+from restore.images.opencv import cv2
+
+LOSSLESS = 100
+QUALITIES = (LOSSLESS, 98, 95)  # tried in turn on whole pictures
+CROPS = (1024, 768, 512, 384, 256, 192, 128)  # then these, at the last quality
+
+_NOTES = ("license", "licence", "readme", "copying", "copyright")
+_MAX_NOTE_BYTES = 2**20
+_NUM_PROJECTED, _PROJECTION_MARGIN = 16, 1.5  # after so many pictures a size that is hopeless is given up
+_BLOCK_BYTES = 512
+_FIXED_BYTES = 10240 + 2048  # padding of the archive, and the manifest but for its entries
+
+PictureHandler = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What was packed.
+
+    Attributes:
+        path: of the pack.
+        num_pictures: in it.
+        num_bytes: of the file.
+        quality: of the JPEGs in it, or 100 where nothing was lost.
+        crop: largest side in pixels, or None where pictures are whole.
+        skipped: names of pictures that cannot be read, and why.
+        notes: names of the licences and descriptions that go with the pictures.
+    """
+
+    path: Path
+    num_pictures: int
+    num_bytes: int
+    quality: int
+    crop: int | None
+    skipped: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+class _TooLargeError(Exception):
+    """The pictures do not fit at this quality and crop."""
+
+
+@dataclass
+class _Contents:
+    """What goes into a pack, in the order of names."""
+
+    pictures: dict[int, tuple[dict[str, Any], bytes]]
+    skipped: dict[int, tuple[str, str]]
+
+
+def pack(
+    folder: Path,
+    out: Path,
+    *,
+    max_bytes: int,
+    crop: int | None = None,
+    quality: int | None = None,
+    on_picture: PictureHandler | None = None,
+) -> PackReport:
+    """Put the photographs of a folder into one file that `open_photos` reads, the best that fits the size.
+
+    Without loss where that fits; else as JPEG with full colour resolution, at falling quality; else cut to squares
+    around the middle. A JPEG that is smaller as it is stays so. Metadata, alpha and, where something is lost, depths
+    above 8 bits are left out. The same folder gives the same bytes. The pack is held in memory until it is written.
+
+    Args:
+        folder: searched recursively.
+        out: the file to write, whole or not at all.
+        max_bytes: most that the file may have.
+        crop: largest side in pixels; chosen where None.
+        quality: of JPEG, 1 to 99, or 100 for no loss; chosen where None.
+        on_picture: called after each picture with the number done and the number of all; it starts anew with each
+            quality and crop that is tried.
+
+    Raises:
+        UsageError: no such folder, or the pictures do not fit.
+        NothingToDoError: no pictures, or more than 3 and more than 5 % of them cannot be read.
+        OutputError: the file cannot be written.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; name a folder of photographs")
+    if quality is not None and not 1 <= quality <= LOSSLESS:
+        raise UsageError(f"the quality is {quality}; choose 1 to {LOSSLESS}")
+    if crop is not None and crop < 1:
+        raise UsageError(f"the largest side is {crop}; choose a positive number of pixels")
+    paths = list(find_images(folder))
+    if not paths:
+        raise NothingToDoError(f"{folder}: no pictures to pack; name a folder of photographs")
+    notes = _read_notes(folder, paths)
+    for setting in _settings(quality, crop):
+        try:
+            contents = _encode_all(folder, paths, setting, max_bytes - _FIXED_BYTES - _size(notes), on_picture)
+            archive = _archive(contents, notes, setting)
+        except _TooLargeError:
+            continue
+        if len(archive) > max_bytes:
+            continue
+        try:
+            write_atomically(out, archive)
+        except OSError as error:
+            raise OutputError(f"{out}: {error.strerror or error}; choose a folder that can be written") from error
+        return PackReport(
+            path=out,
+            num_pictures=len(contents.pictures),
+            num_bytes=len(archive),
+            quality=setting.quality,
+            crop=setting.crop,
+            skipped=tuple(contents.skipped[index] for index in sorted(contents.skipped)),
+            notes=tuple(name for name, _ in notes),
+        )
+    raise UsageError(
+        f"{folder}: its {len(paths)} pictures do not fit into {max_bytes / 1e6:.1f} MB; "
+        "allow more, a lower quality, a smaller crop, or pack fewer"
+    )
+
+
+class _Setting(NamedTuple):
+    quality: int
+    crop: int | None
+
+
+def _settings(quality: int | None, crop: int | None) -> list[_Setting]:
+    """Return the qualities and crops to try, the best first."""
+    whole = [_Setting(one, crop) for one in ([quality] if quality else QUALITIES)]
+    cut = [] if crop else [_Setting(quality or QUALITIES[-1], one) for one in CROPS]
+    return whole + cut
+
+
+def _encode_all(
+    folder: Path,
+    paths: Sequence[Path],
+    setting: _Setting,
+    max_bytes: int,
+    on_picture: PictureHandler | None,
+) -> _Contents:
+    """Encode every picture; what is in the pack must not exceed the size, nor be about to."""
+    contents, num_bytes = _Contents({}, {}), 0
+    shuffled = sorted(range(len(paths)), key=lambda index: hashlib.sha256(_name(folder, paths[index])[1]).digest())
+    for num_done, index in enumerate(shuffled, 1):
+        name = _name(folder, paths[index])[0]
+        try:
+            pixels, content, suffix = _encode(paths[index], setting)
+        except ImageError as error:
+            contents.skipped[index] = name, str(error).removeprefix(f"{paths[index]}: ")
+            _check_skipped(folder, contents, len(paths))
+        else:
+            entry = {
+                "name": name,
+                "member": f"pictures/{index:06}.{suffix}",
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "height": pixels.shape[0],
+                "width": pixels.shape[1],
+            }
+            contents.pictures[index] = entry, content
+            num_bytes += _stored(len(content)) + len(json.dumps(entry)) + 2
+        projected = num_bytes * len(paths) / num_done
+        if num_bytes > max_bytes or (num_done >= _NUM_PROJECTED and projected > _PROJECTION_MARGIN * max_bytes):
+            raise _TooLargeError
+        if on_picture:
+            on_picture(num_done, len(paths))
+    return contents
+
+
+def _encode(path: Path, setting: _Setting) -> tuple[np.ndarray[Any, Any], bytes, str]:
+    """Return the pixels that are stored, their code, and the suffix of its format."""
+    photo = read_photo(path)
+    pixels = _cut(photo.pixels, setting.crop)
+    if pixels.dtype == np.float32:
+        pixels = from_float(pixels, np.uint16)
+    if setting.quality == LOSSLESS:
+        content, suffix = _encode_lossless(pixels)
+    else:
+        content, suffix = _by_pillow(_to_8_bits(pixels), "JPEG", quality=setting.quality, subsampling=0), "jpeg"
+    original = _original(path, photo) if pixels.shape == photo.pixels.shape else None
+    return (pixels, original, photo.format) if original and len(original) <= len(content) else (pixels, content, suffix)
+
+
+def _encode_lossless(pixels: np.ndarray[Any, Any]) -> tuple[bytes, str]:
+    if pixels.dtype == np.uint8 and pixels.ndim == 3 and max(pixels.shape) < 2**14:  # the most that WebP holds
+        return _by_pillow(pixels, "WEBP", lossless=True, quality=50, method=4), "webp"
+    ordered = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., ::-1])
+    return cv2.imencode(".png", ordered)[1].tobytes(), "png"
+
+
+def _by_pillow(pixels: np.ndarray[Any, Any], kind: str, **settings: Any) -> bytes:  # noqa: ANN401  as Pillow takes them
+    try:
+        with io.BytesIO() as file:
+            Image.fromarray(np.ascontiguousarray(pixels)).save(file, kind, **settings)
+            return file.getvalue()
+    except OSError as error:  # a side above 65,500 pixels
+        raise ImageError(f"{kind} cannot hold it ({error}); leave it out or cut it") from error
+
+
+def _original(path: Path, photo: Photo) -> bytes | None:
+    """Return the file's own bytes without metadata, if they decode to the same picture by what reads packs."""
+    is_bare = photo.exif is None and photo.xmp is None and photo.alpha is None
+    if not (photo.format == "jpeg" or (photo.format in ("png", "webp") and is_bare)):
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}; check the path and its permissions") from error
+    if photo.format == "jpeg":
+        content = _without_metadata(content)
+    pixels = decode(content)
+    return content if pixels is not None and np.array_equal(pixels, photo.pixels) else None
+
+
+def _without_metadata(jpeg: bytes) -> bytes:
+    """Leave out what is not needed to decode: APP1 to APP13 and comments."""
+    kept, position = [], 0
+    for marker, start, end in jpeg_segments(jpeg):
+        if 0xE1 <= marker <= 0xED or marker == 0xFE:
+            kept.append(jpeg[position : start - 4])
+            position = end
+        elif marker == 0xD9:
+            kept.append(jpeg[position:end])
+    return b"".join(kept)
+
+
+def _cut(pixels: np.ndarray[Any, Any], crop: int | None) -> np.ndarray[Any, Any]:
+    """Cut what lies around the middle."""
+    if crop is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    top, left = max(0, height - crop) // 2, max(0, width - crop) // 2
+    return pixels[top : top + crop, left : left + crop]
+
+
+def _to_8_bits(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return pixels if pixels.dtype == np.uint8 else from_float(to_float(pixels), np.uint8)
+
+
+def _check_skipped(folder: Path, contents: _Contents, num_all: int) -> None:
+    num_bad = len(contents.skipped)
+    if are_too_many(num_bad, num_all):
+        names = some_names(name for name, _ in contents.skipped.values())
+        raise NothingToDoError(
+            f"{folder}: {num_bad} of {num_all} pictures cannot be read: {names}; repair or remove them"
+        )
+
+
+def _read_notes(folder: Path, paths: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """Read the licences and descriptions in the folder and wherever there are pictures."""
+    pictures, notes = set(paths), []
+    try:
+        for path in sorted(path for place in {folder, *(path.parent for path in paths)} for path in place.iterdir()):
+            is_note = path.name.lower().startswith(_NOTES) and path.is_file() and not path.is_symlink()
+            if is_note and path not in pictures and path.stat().st_size <= _MAX_NOTE_BYTES:
+                notes.append((_name(folder, path)[0], path.read_bytes()))
+    except OSError as error:
+        raise UsageError(f"{folder}: a licence in it cannot be read ({error}); check its permissions") from error
+    return notes
+
+
+def _archive(contents: _Contents, notes: Sequence[tuple[str, bytes]], setting: _Setting) -> memoryview:
+    members = [(f"notes/{index:03}", content) for index, (_, content) in enumerate(notes)]
+    pictures = [contents.pictures[index] for index in sorted(contents.pictures)]
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "quality": setting.quality,
+        "crop": setting.crop,
+        "notes": [
+            {"name": name, "member": member, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for (name, content), (member, _) in zip(notes, members, strict=True)
+        ],
+        "skipped": [{"name": name, "reason": reason} for _, (name, reason) in sorted(contents.skipped.items())],
+        "pictures": [entry for entry, _ in pictures],
+    }
+    members += [(str(entry["member"]), content) for entry, content in pictures]
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in [(MANIFEST, json.dumps(manifest, sort_keys=True).encode()), *members]:
+            info = tarfile.TarInfo(name)  # no times and no owners, so that the same input gives the same bytes
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return file.getbuffer()
+
+
+def _size(notes: Sequence[tuple[str, bytes]]) -> int:
+    return sum(_stored(len(content)) + 256 for _, content in notes)
+
+
+def _stored(num_bytes: int) -> int:
+    """Return the bytes that a member takes in the archive."""
+    return _BLOCK_BYTES + -(-num_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
+
+
+def _name(folder: Path, path: Path) -> tuple[str, bytes]:
+    """Return the path below the folder, as text and as bytes."""
+    name = path.relative_to(folder).as_posix()
+    return name, name.encode("utf-8", "surrogateescape")

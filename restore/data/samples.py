@@ -1,0 +1,146 @@
+"""Training samples: a patch of a picture, turned, mirrored and degraded by nothing but its number and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from restore.data.sources import Source, Tolerant
+from restore.degradations import Chain, draw
+
+UNTOLD = -1.0
+
+_WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which sample, and how large.
+
+    Attributes:
+        index: of the sample, from 0 on without end.
+        patch_size: in pixels.
+    """
+
+    index: int
+    patch_size: int
+
+
+class Sample(NamedTuple):
+    """What a network is given and what it should return, p the patch size.
+
+    Attributes:
+        degraded: (3,p,p) float32, nominal range [0,1], not clipped.
+        told: the noise level in [0,1] that the network is told, -1 where it is not.
+        reference: (3,p,p) float32.
+    """
+
+    degraded: Tensor
+    told: float
+    reference: Tensor
+
+
+class Batch(NamedTuple):
+    """Samples stacked, in channels_last.
+
+    Attributes:
+        degraded: (N,3,p,p) float32.
+        told: (N,) noise levels in [0,1], -1 where untold.
+        reference: (N,3,p,p) float32.
+    """
+
+    degraded: Tensor
+    told: Tensor
+    reference: Tensor
+
+
+class TrainSamples(Dataset[Sample]):
+    """Samples without end; the same for a seed, however many processes draw them.
+
+    Every picture is as likely as any other. A sample depends on the seed and its index alone, so that the position in
+    the data is one integer. Pictures smaller than the patch are mirrored outwards.
+
+    Args:
+        source: photographs, to be degraded; or pairs, which are taken as they are.
+        chains: degradations, one of which is drawn for each sample; None for pairs.
+        seed: of everything random.
+        told_share: probability that the network is told the noise level, where there is one.
+        grey_share: probability that a photograph is turned grey, with the same noise in its three equal channels.
+
+    Attributes:
+        pictures: the source, read so that single bad pictures are passed over; `pictures.bad` tells which.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        chains: Sequence[Chain] | None,
+        seed: int,
+        told_share: float = 0.0,
+        grey_share: float = 0.0,
+    ) -> None:
+        self.pictures = Tolerant(source)
+        self.chains = chains
+        self.seed = seed
+        self.told_share = told_share
+        self.grey_share = grey_share
+
+    def __getitem__(self, request: Request) -> Sample:
+        """Draw a sample.
+
+        Raises:
+            NothingToDoError: too many pictures cannot be read.
+            UsageError: the pictures of a pair differ in size.
+            ValueError: photographs come without chains.
+        """
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, request.index))
+        where, down, across, turn, told, grey = torch.rand(6, dtype=torch.float64, generator=generator).tolist()
+        picture = self.pictures.read(int(where * len(self.pictures.source)))
+        if isinstance(picture, tuple):
+            degraded, reference = (_patch(side, request.patch_size, down, across, int(8 * turn)) for side in picture)
+            return Sample(degraded, UNTOLD, reference)
+        patch = _patch(picture, request.patch_size, down, across, int(8 * turn))
+        if grey < self.grey_share:
+            patch = patch.mean(0, keepdim=True)
+        made = draw(self.chains or (), patch, generator)
+        sigma = made.sigma if told < self.told_share else None
+        told_sigma = UNTOLD if sigma is None else sigma
+        return Sample(made.image.expand(3, -1, -1), told_sigma, made.reference.expand(3, -1, -1))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples of one size."""
+    degraded, told, reference = zip(*samples, strict=True)
+    return Batch(_stack(degraded), torch.tensor(told, dtype=torch.float32), _stack(reference))
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(images)).contiguous(memory_format=torch.channels_last)
+
+
+def _seed_of(seed: int, index: int) -> int:
+    """Return a hash; neighbouring seeds and indices have nothing in common."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=7).digest(), "big")
+
+
+def _patch(picture: Tensor, size: int, down: float, across: float, symmetry: int) -> Tensor:
+    """Cut a patch at a place given by two numbers in [0,1) and apply one of the eight symmetries of the square."""
+    height, width = picture.shape[-2:]
+    top, left = int(down * max(1, height - size + 1)), int(across * max(1, width - size + 1))
+    patch = picture[:, top : top + size, left : left + size].float().div_(_WHITE[picture.dtype])
+    patch = patch.flip([dim for dim in (1, 2) if symmetry & dim])
+    return _mirror_to(patch.transpose(1, 2) if symmetry & 4 else patch, size)
+
+
+def _mirror_to(patch: Tensor, size: int) -> Tensor:
+    for dim in (1, 2):
+        while patch.shape[dim] < size:
+            mirrored = torch.cat([patch, patch.flip(dim)], dim)
+            patch = mirrored.narrow(dim, 0, min(size, mirrored.shape[dim]))
+    return patch

@@ -1,0 +1,220 @@
+"""restore.data.packing: what goes into a pack comes out, within the size; damaged packs are refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from restore.data import Tolerant, describe, open_pairs, open_photos, pack
+from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
+from restore.images import Photo, read_photo, write_photo
+
+photograph: Callable[[], np.ndarray[Any, Any]] = data.astronaut
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "set").mkdir(parents=True)
+    picture = photograph()
+    write_photo(folder / "a.png", Photo(picture[:96, :128]))
+    write_photo(folder / "grey.png", Photo(picture[:50, 200:260, 0].copy()))
+    write_photo(folder / "set" / "deep.tif", Photo(picture[200:260, :90].astype(np.uint16) * 256 + 3))
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    Image.fromarray(picture[100:260, 100:300]).save(folder / "set" / "b.jpg", quality=80, exif=exif)
+    (folder / "set" / "LICENSE.txt").write_text("CC0", encoding="utf-8")
+    return folder
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    with tarfile.open(path) as tar:
+        file = tar.extractfile("manifest.json")
+        assert file
+        return dict(json.load(file))
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    """Write a pack anew with changes in its manifest."""
+    document = manifest(path) | changes
+    file = io.BytesIO()
+    with tarfile.open(path) as tar, tarfile.open(fileobj=file, mode="w") as changed:
+        for info in tar:
+            member = tar.extractfile(info)
+            assert member
+            content = json.dumps(document).encode() if info.name == "manifest.json" else member.read()
+            info.size = len(content)
+            changed.addfile(info, io.BytesIO(content))
+    path.write_bytes(file.getvalue())
+
+
+def test_what_fits_is_packed_without_loss(folder: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=10**6, on_picture=lambda *numbers: told.append(numbers))
+    assert (report.num_pictures, report.quality, report.crop, report.skipped) == (4, 100, None, ())
+    assert report.num_bytes == (tmp_path / "pack.tar").stat().st_size
+    assert told[-1] == (4, 4)
+    photos, packed = open_photos(folder), open_photos(tmp_path / "pack.tar")
+    assert list(packed.names) == list(photos.names)
+    assert describe(packed) == {".": 2, "set": 2}
+    for index in range(4):
+        assert torch.equal(packed.read(index), photos.read(index))
+        assert packed.read(index).dtype == photos.read(index).dtype
+
+
+def test_a_jpeg_goes_in_as_it_is_but_for_its_metadata(folder: Path, tmp_path: Path) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    entry = next(entry for entry in manifest(tmp_path / "pack.tar")["pictures"] if entry["name"] == "set/b.jpg")
+    assert entry["bytes"] < (folder / "set" / "b.jpg").stat().st_size
+    assert b"taken at home" in (folder / "set" / "b.jpg").read_bytes()
+    assert b"taken at home" not in (tmp_path / "pack.tar").read_bytes()
+
+
+def test_the_same_folder_gives_the_same_bytes_and_licences_go_along(folder: Path, tmp_path: Path) -> None:
+    reports = [pack(folder, tmp_path / f"{number}.tar", max_bytes=10**6) for number in range(2)]
+    assert (tmp_path / "0.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()
+    assert reports[0].notes == ("set/LICENSE.txt",)
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        file = tar.extractfile(manifest(tmp_path / "0.tar")["notes"][0]["member"])
+        assert file
+        assert file.read() == b"CC0"
+
+
+@pytest.mark.parametrize("crop", [None, 40])
+def test_where_space_is_short_quality_falls_within_the_limit(tmp_path: Path, crop: int | None) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        write_photo(folder / f"{index}.png", Photo(photograph()[:200, 100 * index : 100 * index + 200]))
+    whole = pack(folder, tmp_path / "whole.tar", max_bytes=10**6)
+    limit = whole.num_bytes * 3 // 4 if crop is None else 30_000
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=limit, crop=crop)
+    assert report.num_bytes <= limit
+    packed = open_photos(tmp_path / "pack.tar")
+    for index in range(3):
+        picture = packed.read(index)
+        expected = read_photo(folder / f"{index}.png").pixels
+        if crop is None:
+            assert report.quality in (98, 95)
+        else:
+            expected = expected[80:120, 80:120]
+        error = picture.permute(1, 2, 0).numpy().astype(float) - expected
+        assert np.sqrt(np.mean(error**2)) < 4
+
+
+def test_pictures_are_cut_where_quality_alone_does_not_do(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write_photo(folder / "a.png", Photo(photograph()[:300, :400]))
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=40_000)
+    assert report.crop in (256, 192, 128)
+    assert open_photos(tmp_path / "pack.tar").read(0).shape == (3, report.crop, report.crop)
+
+
+def test_pictures_that_do_not_fit_are_refused_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"do not fit into 0\.0 MB"):
+        pack(folder, tmp_path / "pack.tar", max_bytes=11_000)
+    with pytest.raises(UsageError, match="quality"):
+        pack(folder, tmp_path / "pack.tar", max_bytes=10**6, quality=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_bad_pictures_are_skipped_and_reported(folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.png").write_bytes(b"nothing")
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    assert [name for name, _ in report.skipped] == ["bad.png"]
+    assert str(tmp_path) not in json.dumps(manifest(tmp_path / "pack.tar"))
+    for path in folder.rglob("*.*g"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(NothingToDoError, match="4 of 5 pictures cannot be read"):
+        pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+
+
+def test_faults_of_the_paths_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NothingToDoError, match="no pictures"):
+        pack(tmp_path / "empty", tmp_path / "pack.tar", max_bytes=10**6)
+    with pytest.raises(UsageError, match="no such folder"):
+        pack(tmp_path / "absent", tmp_path / "pack.tar", max_bytes=10**6)
+    with pytest.raises(OutputError, match="nowhere"):
+        pack(folder, tmp_path / "nowhere" / "pack.tar", max_bytes=10**6)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 700, 3000, 20_000, -12_000])
+def test_a_truncated_pack_is_refused(folder: Path, tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "pack.tar"
+    pack(folder, path, max_bytes=10**6)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UsageError, match=r"pack\.tar.*truncated"):
+        open_photos(path)
+
+
+def test_a_flipped_bit_spoils_one_picture(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pack.tar"
+    pack(folder, path, max_bytes=10**6)
+    with tarfile.open(path) as tar:
+        offset = tar.getmembers()[-1].offset_data
+    content = bytearray(path.read_bytes())
+    content[offset + 50] ^= 1
+    path.write_bytes(content)
+    packed = open_photos(path)
+    with pytest.raises(ImageError, match="sha256"):
+        packed.read(len(packed) - 1)
+    assert torch.equal(packed.read(0), open_photos(folder).read(0))
+    assert isinstance(Tolerant(packed).read(len(packed) - 1), torch.Tensor)
+
+
+def test_foreign_files_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.tar").write_text("nothing " * 1000, encoding="utf-8")
+    with tarfile.open(tmp_path / "other.tar", "w") as tar:
+        tar.add(folder / "a.png", "../../a.png")
+    for name in ("text.tar", "other.tar"):
+        with pytest.raises(UsageError, match=rf"{name}: not a pack"):
+            open_photos(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pictures": [{"name": "a"}]},
+        {"pictures": 5},
+        {"format": "other"},
+        {"pictures": [{"name": "a", "member": "manifest.json", "bytes": 3, "sha256": "", "height": 1, "width": 1}]},
+    ],
+)
+def test_a_lying_manifest_is_refused(folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    rewrite(tmp_path / "pack.tar", **changes)
+    with pytest.raises(UsageError, match="not a pack"):
+        open_photos(tmp_path / "pack.tar")
+
+
+def test_a_newer_pack_asks_for_an_upgrade(folder: Path, tmp_path: Path) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    rewrite(tmp_path / "pack.tar", version=2)
+    with pytest.raises(UsageError, match=r"version 2.*upgrade"):
+        open_photos(tmp_path / "pack.tar")
+
+
+def test_a_picture_of_another_size_than_stated_is_refused(folder: Path, tmp_path: Path) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    pictures = manifest(tmp_path / "pack.tar")["pictures"]
+    rewrite(tmp_path / "pack.tar", pictures=[entry | {"height": 3} for entry in pictures])
+    with pytest.raises(ImageError, match="manifest"):
+        open_photos(tmp_path / "pack.tar").read(0)
+
+
+def test_two_packs_make_pairs(folder: Path, tmp_path: Path) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    pairs = open_pairs(tmp_path / "pack.tar", folder)
+    assert all(torch.equal(*pairs.read(index)) for index in range(4))

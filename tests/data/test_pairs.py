@@ -1,0 +1,66 @@
+"""restore.data.pairs: every picture has its partner of the same size, or is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restore.data import open_pairs
+from restore.errors import UsageError
+
+Noise = Callable[..., np.ndarray[Any, Any]]
+Write = Callable[..., None]
+
+
+def test_pairs_are_matched_whatever_the_extension(noise: Noise, write: Write, tmp_path: Path) -> None:
+    for stem in ("x/b", "a", "c.1"):
+        write(tmp_path / "noisy" / f"{stem}.png", noise(5, 5))
+        write(tmp_path / "clean" / f"{stem}.tif", noise(5, 5))
+    pairs = open_pairs(tmp_path / "noisy", tmp_path / "clean")
+    assert [pairs.name(index) for index in range(3)] == ["a.tif", "c.1.tif", "x/b.tif"]
+    for index in range(3):
+        assert pairs.degraded.name(index)[:-4] == pairs.name(index)[:-4]
+        assert torch.equal(*pairs.read(index))
+
+
+def test_pictures_without_partner_are_listed(noise: Noise, write: Write, tmp_path: Path) -> None:
+    for stem in ("a", "b"):
+        write(tmp_path / "noisy" / f"{stem}.png", noise(5, 5))
+    write(tmp_path / "clean" / "a.png", noise(5, 5))
+    for index in range(4):
+        write(tmp_path / "clean" / f"only{index}.png", noise(5, 5))
+    with pytest.raises(UsageError, match=r"5 pictures have no partner.*: b, only0, only1 and 2 more"):
+        open_pairs(tmp_path / "noisy", tmp_path / "clean")
+
+
+def test_two_pictures_of_one_name_make_no_pair(noise: Noise, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "noisy" / "a.png", noise(5, 5))
+    write(tmp_path / "noisy" / "a.tif", noise(5, 5))
+    with pytest.raises(UsageError, match=r"a\.png and a\.tif"):
+        open_pairs(tmp_path / "noisy", tmp_path / "noisy")
+
+
+def test_pairs_of_different_size_are_named_with_their_sizes(noise: Noise, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "noisy" / "a.png", noise(5, 6))
+    write(tmp_path / "clean" / "a.png", noise(5, 7))
+    with pytest.raises(UsageError, match=r"a\.png has 6×5 pixels and its reference a\.png 7×5"):
+        open_pairs(tmp_path / "noisy", tmp_path / "clean")
+
+
+def test_sizes_count_after_turning_upright(noise: Noise, write: Write, tmp_path: Path) -> None:
+    turned = bytes.fromhex("4d4d002a00000008000101120003000000010006000000000000")  # orientation 6
+    for side in ("noisy", "clean"):
+        (tmp_path / side).mkdir()
+    Image.fromarray(noise(6, 5)).save(tmp_path / "noisy" / "a.jpg", exif=b"Exif\0\0" + turned)
+    write(tmp_path / "clean" / "a.png", noise(5, 6))
+    degraded, reference = open_pairs(tmp_path / "noisy", tmp_path / "clean").read(0)
+    assert degraded.shape == reference.shape == (3, 5, 6)
+    write(tmp_path / "clean" / "a.png", noise(6, 5))  # as the header of the other says, and not as it is
+    with pytest.raises(UsageError, match="6×5"):
+        open_pairs(tmp_path / "noisy", tmp_path / "clean").read(0)

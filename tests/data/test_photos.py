@@ -1,0 +1,78 @@
+"""restore.data.photos: pictures are decoded when they are asked for, and kept within a bound of memory."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from restore.data import Photos, describe, open_photos
+from restore.errors import ImageError, NothingToDoError, UsageError
+
+Noise = Callable[..., np.ndarray[Any, Any]]
+Write = Callable[..., None]
+Counting = Callable[..., tuple[Photos, list[int]]]
+
+
+def test_every_depth_is_read_as_integers_of_three_channels(noise: Noise, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "a" / "grey.png", noise(4, 6, 1))
+    write(tmp_path / "b.png", noise(4, 6, dtype=np.uint16), alpha=np.full((4, 6), 7, np.uint16))
+    write(tmp_path / "c.tif", noise(4, 6, dtype=np.float32) * 2 - 0.5)
+    photos = open_photos(tmp_path)
+    assert list(photos.names) == ["a/grey.png", "b.png", "c.tif"]
+    assert describe(photos) == {"a": 1, ".": 2}
+    grey, deep, wide = (photos.read(index) for index in range(3))
+    assert (grey.shape, grey.dtype) == ((3, 4, 6), torch.uint8)
+    assert np.array_equal(grey[2].numpy(), noise(4, 6, 1))
+    assert np.array_equal(deep.permute(1, 2, 0).numpy(), noise(4, 6, dtype=np.uint16))
+    assert wide.dtype == torch.uint16
+    assert (int(wide.int().min()), int(wide.int().max())) == (0, 65535)
+
+
+def test_nothing_is_decoded_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    photos = open_photos(tmp_path)
+    assert len(photos) == 1
+    with pytest.raises(ImageError, match=r"a\.png"):
+        photos.read(0)
+
+
+def test_the_cache_keeps_the_latest_within_its_bound(counting: Counting) -> None:
+    photos, reads = counting(4, cache_bytes=2 * 300)
+    for index in (0, 1, 0, 2, 0, 1):  # 2 drops 1, since 0 was used later
+        assert int(photos.read(index)[0, 0, 0]) == index
+    assert reads == [0, 1, 2, 1]
+    photos.divide_memory(2)
+    photos.read(1)
+    photos.read(0)
+    assert reads == [0, 1, 2, 1, 0]
+
+
+def test_a_picture_larger_than_the_cache_is_read_and_not_kept(counting: Counting) -> None:
+    photos, reads = counting(2, cache_bytes=299)
+    photos.read(0)
+    photos.read(0)
+    assert reads == [0, 0]
+
+
+def test_a_copy_in_another_process_starts_without_the_cached_pictures(
+    noise: Noise, write: Write, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.png", noise(100, 100))
+    photos = open_photos(tmp_path)
+    photos.read(0)
+    sent = pickle.dumps(photos)
+    assert len(sent) < 3000
+    assert torch.equal(pickle.loads(sent).read(0), photos.read(0))  # noqa: S301  our own
+
+
+def test_folders_without_pictures_and_missing_ones_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NothingToDoError, match="no pictures"):
+        open_photos(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        open_photos(tmp_path / "absent")

@@ -1,0 +1,126 @@
+"""restore.data.samples: a sample follows from its index and the seed, and is what it claims to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from restore.data import Pairs, Photos, Request, TrainSamples, open_photos
+from restore.data.samples import collate
+from restore.degradations import Chain, GaussianNoise, Jpeg
+from restore.images import Photo, write_photo
+
+CLEAN = [Chain(steps=())]
+NOISE = [Chain(steps=(GaussianNoise(sigma=(0.0, 0.2)),))]
+
+
+def photos(*pictures: np.ndarray[Any, Any]) -> Photos:
+    return Photos([str(index) for index in range(len(pictures))], pictures.__getitem__, lambda _: None)
+
+
+def random(height: int, width: int, dtype: Any = np.uint8) -> np.ndarray[Any, Any]:
+    values = np.random.default_rng(height).integers(0, np.iinfo(dtype).max, (height, width, 3))
+    return values.astype(dtype)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_patches_have_their_size_even_where_photographs_are_smaller(size: int) -> None:
+    samples = TrainSamples(photos(random(50, 60), random(20, 90), random(5, 7), random(1, 1)), NOISE, seed=0)
+    batch = collate([samples[Request(index, size)] for index in range(20)])
+    assert batch.degraded.shape == batch.reference.shape == (20, 3, size, size)
+    assert batch.degraded.is_contiguous(memory_format=torch.channels_last)
+    assert batch.degraded.dtype == batch.told.dtype == torch.float32
+    assert 0 <= batch.reference.min() <= batch.reference.max() <= 1
+
+
+def test_a_small_photograph_is_mirrored_outwards() -> None:
+    picture = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, 2)
+    patch = TrainSamples(photos(picture), CLEAN, seed=0)[Request(0, 4)].reference[0].mul(255).round()
+    assert set(patch.flatten().tolist()) <= set(range(6))
+    assert (patch == patch.flip(0)).all() or (patch == patch.flip(1)).all()
+
+
+def test_seed_and_index_alone_decide() -> None:
+    source = photos(random(50, 60), random(40, 40))
+    samples, others = TrainSamples(source, NOISE, seed=1), TrainSamples(source, NOISE, seed=2)
+    late = samples[Request(7, 16)]
+    early = TrainSamples(source, NOISE, seed=1)[Request(7, 16)]
+    assert torch.equal(late.degraded, early.degraded)
+    assert not torch.equal(late.degraded, samples[Request(8, 16)].degraded)
+    assert not torch.equal(late.degraded, others[Request(7, 16)].degraded)
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    state = torch.get_rng_state()
+    _ = TrainSamples(photos(random(9, 9)), NOISE, seed=1)[Request(0, 8)]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_every_picture_place_and_symmetry_is_met() -> None:
+    corners = np.zeros((2, 2, 3), np.uint8)
+    corners[..., :] = np.array([[10, 20], [30, 40]])[..., None]
+    samples = TrainSamples(photos(corners, corners + 100), CLEAN, seed=0)
+    seen = {tuple(samples[Request(index, 2)].reference[0].mul(255).round().flatten().tolist()) for index in range(200)}
+    assert len(seen) == 16  # two pictures, eight symmetries
+    single = {samples[Request(index, 1)].reference[0].mul(255).round().item() for index in range(100)}
+    assert single == {10, 20, 30, 40, 110, 120, 130, 140}
+
+
+def test_patches_are_cut_from_the_photograph() -> None:
+    ramp = np.arange(30 * 40).reshape(30, 40).astype(np.uint16)[..., None].repeat(3, 2)
+    patch = TrainSamples(photos(ramp), CLEAN, seed=3)[Request(0, 8)].reference[0].mul(65535).round()
+    steps = {abs(step) for step in (*patch.diff(dim=0).flatten().tolist(), *patch.diff(dim=1).flatten().tolist())}
+    assert steps == {1, 40}
+
+
+def test_noise_has_the_level_that_the_network_is_told() -> None:
+    flat = np.full((32, 32, 3), 128, np.uint8)
+    samples = TrainSamples(photos(flat), NOISE, seed=0, told_share=1.0)
+    degraded, told, reference = collate([samples[Request(index, 32)] for index in range(64)])
+    assert torch.allclose(reference, torch.tensor(128 / 255))
+    measured = (degraded - reference).flatten(1).std(1)
+    assert torch.allclose(measured, told, rtol=0.08)
+    assert told.max() < 0.2
+    assert told.min() < 0.02
+
+
+def test_shares_of_grey_and_told_samples() -> None:
+    samples = TrainSamples(photos(random(9, 9)), NOISE, seed=0, told_share=0.5, grey_share=0.5)
+    degraded, told, reference = collate([samples[Request(index, 8)] for index in range(60)])
+    grey = (reference[:, 0] == reference[:, 1]).flatten(1).all(1)
+    assert 15 < grey.sum() < 45
+    assert torch.equal(degraded[grey, 0], degraded[grey, 2])
+    assert not torch.equal(degraded[~grey, 0], degraded[~grey, 2])
+    assert 15 < (told == -1).sum() < 45
+    assert (told[told != -1] >= 0).all()
+
+
+def test_what_has_no_noise_level_is_never_told() -> None:
+    chains = [Chain(steps=(Jpeg(quality=(30, 60)),))]
+    assert TrainSamples(photos(random(20, 20)), chains, seed=0, told_share=1.0)[Request(0, 16)].told == -1
+
+
+def test_both_pictures_of_a_pair_are_cut_and_turned_alike() -> None:
+    reference = [random(size, 2 * size) for size in (7, 20, 30)]
+    degraded = [255 - picture for picture in reference]
+    samples = TrainSamples(Pairs(photos(*degraded), photos(*reference)), None, seed=0, told_share=1.0, grey_share=1.0)
+    for index in range(20):
+        sample = samples[Request(index, 9)]
+        assert torch.allclose(sample.degraded, 1 - sample.reference, atol=1e-6)
+        assert sample.told == -1
+
+
+def test_damaged_pictures_are_passed_over(tmp_path: Path) -> None:
+    for index in range(3):
+        write_photo(tmp_path / f"{index}.png", Photo(random(9, 9)))
+    content = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(content[: len(content) // 2])
+    samples = TrainSamples(open_photos(tmp_path), CLEAN, seed=0)
+    for index in range(20):
+        assert samples[Request(index, 8)].reference.shape == (3, 8, 8)
+    assert list(samples.pictures.bad) == [1]
+    assert "1.png" in samples.pictures.bad[1]

@@ -1,0 +1,57 @@
+"""restore.data.sources: bad pictures are passed over while they are few, and a part is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from restore.data import Photos, Subset, Tolerant, split
+from restore.errors import NothingToDoError, UsageError
+
+Counting = Callable[..., tuple[Photos, list[int]]]
+
+
+def test_a_bad_picture_is_tried_once_and_the_next_good_one_taken(counting: Counting) -> None:
+    photos, reads = counting(5, 10**6, bad=(1, 2))
+    pictures = Tolerant(photos)
+    for index in (1, 2, 3):
+        picture = pictures.read(index)
+        assert isinstance(picture, torch.Tensor)
+        assert int(picture[0, 0, 0]) == 3
+    assert reads == [1, 2, 3]
+    assert sorted(pictures.bad) == [1, 2]
+
+
+def test_after_the_last_picture_comes_the_first(counting: Counting) -> None:
+    photos, _ = counting(3, 10**6, bad=(2,))
+    picture = Tolerant(photos).read(2)
+    assert isinstance(picture, torch.Tensor)
+    assert int(picture[0, 0, 0]) == 0
+
+
+@pytest.mark.parametrize(("num", "bad", "fails"), [(79, 3, False), (79, 4, True), (80, 4, False), (2, 2, True)])
+def test_more_than_three_and_five_percent_bad_pictures_stop(
+    counting: Counting, num: int, bad: int, *, fails: bool
+) -> None:
+    pictures = Tolerant(counting(num, 10**6, bad=range(bad))[0])
+    if fails:
+        with pytest.raises(NothingToDoError, match=rf"{bad} of {num} pictures .*p0, p1"):
+            pictures.read(0)
+    else:
+        pictures.read(0)
+
+
+def test_every_fortieth_picture_is_held_out_and_a_few_serve_both(counting: Counting) -> None:
+    photos, _ = counting(81, 10**6)
+    training, held_out = split(photos)
+    assert [held_out.name(index) for index in range(len(held_out))] == ["p0", "p40", "p80"]
+    assert len(training) == 78
+    assert not {training.name(index) for index in range(78)} & {"p0", "p40", "p80"}
+    few = Subset(photos, range(5, 10))
+    training, held_out = split(few)
+    assert len(training) == 5
+    assert (len(held_out), held_out.name(0)) == (1, "p5")
+    with pytest.raises(UsageError, match="fraction"):
+        split(photos, 0.0)
