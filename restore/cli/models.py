@@ -1,21 +1,28 @@
-"""`restore models`: what is shipped, and what a weight file says of itself."""
+"""`restore models`: what is shipped, what a weight file says of itself, and the weights of metrics."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from restore import fetching
 from restore.cli import console, options
 
 if TYPE_CHECKING:
     from restore.weights import WeightsInfo
 
 SCHEMA_VERSION = 1
+SECONDS_BETWEEN_LINES = 5.0
 
-app = typer.Typer(name="models", help="List the shipped weights, or show what a weight file says of itself.")
+app = typer.Typer(
+    name="models", help="List the shipped weights, show what a weight file says of itself, fetch weights of metrics."
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -72,6 +79,63 @@ def show(
     for key, value in _flat(_as_json(info)):
         table.add_row(key, console.printable(value))
     console.table(table)
+
+
+@app.command()
+def fetch(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME…", help=f"Weights of metrics: {', '.join(fetching.CATALOGUE)}.")
+    ],
+    weights_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help=f"Folder for them, else that of {fetching.ENVIRONMENT_VARIABLE}, else {fetching.CACHE}.",
+        ),
+    ] = None,
+    debug: options.Debug = False,
+) -> None:
+    """Download the weights of metrics from their official addresses; what broke off goes on."""
+    del debug  # read where errors are explained
+    folder = fetching.weights_folder(weights_dir)
+    wanted = {name: fetching.entry(name) for name in names}  # every name is checked before the first byte comes
+    for name, weights in wanted.items():
+        with _download_bar(show=console.is_terminal()) as bar:
+            path = fetching.fetch(name, folder, _Follower(weights, bar))
+        console.result(str(path))
+
+
+class _Follower:
+    """Shows how far a download is: a bar on a terminal, a line every few seconds off one."""
+
+    def __init__(self, weights: fetching.MetricWeights, bar: Progress) -> None:
+        self.weights = weights
+        self.bar = bar
+        self.task = bar.add_task(weights.file_name, total=weights.num_bytes)
+        self.last_line: float | None = None
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if self.last_line is None:
+            self.last_line = time.monotonic()
+            console.say(f"downloading {self.weights.url} ({self.weights.num_bytes / 1e6:.1f} MB)")
+        self.bar.update(self.task, completed=done, total=total or self.weights.num_bytes)
+        if self.bar.disable and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            of_total = "" if total is None else f" of {total / 1e6:.1f}"
+            console.say(f"{self.weights.file_name}: {done / 1e6:.1f}{of_total} MB")
+
+
+def _download_bar(*, show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console.stderr_console(),
+        disable=not show,
+        transient=True,
+    )
 
 
 def _as_json(info: WeightsInfo) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from restore.images.opencv import cv2
 
-Plane = npt.NDArray[np.float64]
+Plane = npt.NDArray[Any]  # (H,W), float32 or float64
 
 WINDOW = 11
 SIGMA = 1.5
@@ -20,7 +22,7 @@ def ssim(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
     """Return the mean structural similarity of a restored picture, per channel, then averaged over the channels.
 
     The window is a Gaussian of 11 pixels, σ 1.5; covariances are those of the population; only windows that lie wholly
-    inside the picture count. All is computed in float64.
+    inside the picture count. The maps are computed in float64 for float64 pictures, else in float32.
 
     Args:
         reference: (C,H,W) or (H,W), range [0, data_range], at least 11 pixels a side.
@@ -45,41 +47,55 @@ def ssim(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
     >>> round(ssim(torch.zeros(3, 16, 16), torch.full((3, 16, 16), 0.1)), 4)  # C1 / (0.1² + C1)
     0.0099
     """
+    planes = paired_planes(reference, restored, name="SSIM", smallest_side=WINDOW)
+    return float(np.mean([mean_similarity(*pair, data_range)[0] for pair in planes]))
+
+
+def paired_planes(reference: Tensor, restored: Tensor, *, name: str, smallest_side: int) -> list[tuple[Plane, Plane]]:
+    """Return the channels as pairs of (H,W) arrays: OpenCV filters them several times faster than torch.
+
+    Raises:
+        ValueError: the shapes differ, or a side is too small for the metric of that name.
+    """
     if reference.shape != restored.shape:
         raise ValueError(f"shapes differ: {tuple(reference.shape)} and {tuple(restored.shape)}")
     height, width = reference.shape[-2:]
-    if min(height, width) < WINDOW:
-        raise ValueError(f"SSIM needs at least {WINDOW} pixels a side, and this picture has {width}×{height}")
-    planes = zip(_planes(reference), _planes(restored), strict=True)
-    return float(np.mean([_ssim_of_planes(*pair, data_range) for pair in planes]))
+    if min(height, width) < smallest_side:
+        raise ValueError(f"{name} needs at least {smallest_side} pixels a side, and this picture has {width}×{height}")
+    return list(zip(_planes(reference), _planes(restored), strict=True))
 
 
-def _planes(image: Tensor) -> npt.NDArray[np.float32 | np.float64]:
-    """Return (H,W) planes as arrays: OpenCV filters them several times faster than torch, and in one thread."""
-    return image.detach().cpu().numpy().reshape(-1, *image.shape[-2:])
-
-
-def _ssim_of_planes(
-    reference: npt.NDArray[np.float32 | np.float64], restored: npt.NDArray[np.float32 | np.float64], data_range: float
-) -> float:
+def mean_similarity(reference: Plane, restored: Plane, data_range: float) -> tuple[float, float]:
+    """Return the means of SSIM and of its contrast-structure factor over all windows of two planes."""
     num_rows, num_columns = (side - WINDOW + 1 for side in reference.shape)
     band_rows = max(1, BAND_PIXELS // num_columns)
-    total = 0.0
+    totals = np.zeros(2)
     for top in range(0, num_rows, band_rows):
         rows = slice(top, min(top + band_rows, num_rows) + WINDOW - 1)
-        x, y = reference[rows].astype(np.float64), restored[rows].astype(np.float64)
-        total += float(_ssim_map(x, y, data_range).sum())
-    return total / float(num_rows * num_columns)
+        maps = _similarity_maps(reference[rows], restored[rows], data_range)
+        totals += [float(values.sum(dtype=np.float64)) for values in maps]
+    similarity, contrast = totals / (num_rows * num_columns)
+    return float(similarity), float(contrast)
 
 
-def _ssim_map(x: Plane, y: Plane, data_range: float) -> Plane:
+def _planes(image: Tensor) -> Plane:
+    array = image.detach().cpu().numpy().reshape(-1, *image.shape[-2:])
+    return array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
+
+
+def _similarity_maps(x: Plane, y: Plane, data_range: float) -> tuple[Plane, Plane]:
+    """Return SSIM and its contrast-structure factor at every place where the window fits."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    middle = data_range / 2  # covariances do not see it, and squares of smaller numbers lose fewer digits
+    x, y = x - middle, y - middle
     mean_x, mean_y = _blur(x), _blur(y)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance = _blur(x * y) - product
     variances = _blur(x * x + y * y) - squares
-    similarity: Plane = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
-    return similarity
+    contrast: Plane = (2 * covariance + c2) / (variances + c2)
+    mean_x, mean_y = mean_x + middle, mean_y + middle
+    luminance: Plane = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+    return luminance * contrast, contrast
 
 
 def _blur(plane: Plane) -> Plane:
@@ -88,4 +104,4 @@ def _blur(plane: Plane) -> Plane:
     weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
     weights /= weights.sum()
     margin = WINDOW // 2
-    return cv2.sepFilter2D(plane, -1, weights, weights)[margin:-margin, margin:-margin]  # type: ignore[return-value]
+    return cv2.sepFilter2D(plane, -1, weights, weights)[margin:-margin, margin:-margin]

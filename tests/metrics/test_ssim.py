@@ -88,7 +88,9 @@ def test_identical_pictures_reach_one_exactly() -> None:
 def test_constant_pictures_differ_in_luminance_alone() -> None:
     c1 = 0.01**2
     expected = (2 * 0.5 * 0.25 + c1) / (0.5**2 + 0.25**2 + c1)
-    assert ssim(torch.full((1, 20, 20), 0.5), torch.full((1, 20, 20), 0.25)) == pytest.approx(expected, abs=1e-9)
+    half, quarter = torch.full((1, 20, 20), 0.5), torch.full((1, 20, 20), 0.25)
+    assert ssim(half, quarter) == pytest.approx(expected, abs=1e-7)
+    assert ssim(half.double(), quarter.double()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_channels_are_averaged() -> None:
