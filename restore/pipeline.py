@@ -14,9 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from restore.degradations import Chain, Jpeg, generator_for
 from restore.errors import ImageError, OutputError
-from restore.images import MAX_PIXELS, Photo, read_photo, write_photo
+from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
 from restore.inference import Restorer, check_strength, load
 from restore.planning import Job, Plan, make_plan, prepare_folder, prepare_output
@@ -201,6 +203,38 @@ def restore_photo(photo: Photo, restorer: Restorer, *, sigma: float | None = Non
     if hidden is not None:
         restored[hidden] = photo.pixels[hidden]
     return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + _non_finite(photo.pixels))
+
+
+def degrade_photo(photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int) -> Photo:
+    """Degrade the pixels of a photograph and keep all else; the depth becomes what the output can hold.
+
+    Args:
+        photo: as read.
+        job: where it comes from and goes to.
+        chain: what to do to it; JPEG compression is left to the encoder of a JPEG output.
+        root: the input of the run: names below it make the noise.
+        seed: of the run.
+
+    Raises:
+        ImageError: the picture cannot be degraded so.
+    """
+    kind = FORMATS.get(job.target.suffix.lower())
+    if kind == "jpeg":
+        steps = tuple(step for step in chain.steps if not isinstance(step, Jpeg))
+        chain = chain.model_copy(update={"steps": steps})
+    name = job.source.relative_to(root) if root.is_dir() else Path(job.source.name)
+    pixels = torch.from_numpy(to_float(photo.pixels))
+    image = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    try:
+        degraded = chain.degrade(image, generator_for(seed, name))
+    except ValueError as error:
+        raise ImageError(f"{job.source}: {error}; leave this picture out") from error
+    array = (degraded[0] if pixels.ndim == 2 else degraded.permute(1, 2, 0)).contiguous().numpy()
+    if kind == "tiff":
+        alpha = None if photo.alpha is None else to_float(photo.alpha)
+        return dataclasses.replace(photo, pixels=array, alpha=alpha)
+    as_if_lossless = dataclasses.replace(photo, format=kind or photo.format, lossless=True)  # so that WebP adds no loss
+    return dataclasses.replace(as_if_lossless, pixels=from_float(array, photo.pixels.dtype))
 
 
 def _attempt(

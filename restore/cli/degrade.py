@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from restore.cli import console, options
 from restore.cli.run import Run, say_skipped
-from restore.errors import ImageError, UsageError
+from restore.errors import UsageError
+from restore.types import Word
 
 if TYPE_CHECKING:
+    from restore.degradations import Chain
     from restore.images import Photo
     from restore.planning import Job, Plan
 
+
+class BlurKind(Word):
+    """What blurs."""
+
+    GAUSSIAN = "gaussian"
+    DEFOCUS = "defocus"
+
+
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="A photograph, or a folder searched recursively.")]
+Blur = Annotated[BlurKind | None, typer.Option(help="Blur before the noise; defocus: a lens, in linear light.")]
+BlurSize = Annotated[
+    float | None,
+    typer.Option(metavar="PX", min=0.0, max=500.0, help="σ of a Gaussian, radius of a defocus, in pixels."),
+]
+CameraNoise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="ISO", min=25, max=102400, help="Noise of a phone's camera at this ISO, its colours included."
+    ),
+]
 Noise = Annotated[
     float | None, typer.Option(min=0.0, max=255.0, help="Gaussian noise, its standard deviation on 0–255.")
 ]
@@ -26,15 +47,20 @@ Jpeg = Annotated[
     int | None,
     typer.Option(min=1, max=100, help="JPEG compression of this quality, after the noise; JPEG outputs get it once."),
 ]
+Webp = Annotated[int | None, typer.Option(min=1, max=100, help="WebP compression of this quality, in place of JPEG.")]
 Seed = Annotated[int, typer.Option(help="The same seed and relative file name give the same noise.")]
 
 
 def degrade(  # noqa: PLR0917  the order is that of the help page
     input_: Input,
     output: options.Output,
+    blur: Blur = None,
+    blur_size: BlurSize = None,
+    camera_noise: CameraNoise = None,
     noise: Noise = None,
     poisson: Poisson = None,
     jpeg: Jpeg = None,
+    webp: Webp = None,
     seed: Seed = 0,
     format_: options.Format = None,
     skip_existing: options.SkipExisting = False,
@@ -46,19 +72,19 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Make test material: add shot noise, Gaussian noise and JPEG compression, in this order.
+    """Make test material: add blur, noise and compression, in the order of a camera.
 
-    TIFF outputs (--format tiff) are float32 and keep the noise as drawn, below
-    black and above white too, as published comparisons demand.
-    Other formats clip and round to their depth.
+    Blur comes first, then camera noise, shot noise and Gaussian noise, then
+    JPEG or WebP. TIFF outputs (--format tiff) are float32 and keep shot and
+    Gaussian noise as drawn, below black and above white too, as published
+    comparisons demand. Other formats clip and round to their depth.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
-    if noise is None and poisson is None and jpeg is None:
-        raise UsageError("nothing to do: choose --noise, --poisson or --jpeg")
-    if poisson is not None and not (poisson > 0 and math.isfinite(poisson)):
-        raise UsageError(f"--poisson {poisson}: choose a positive number of photons")
+    settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "camera_noise": camera_noise}
+    settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "seed": seed}
+    chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     on_skip = say_skipped if verbose else None
     plan = planning.make_plan([input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip)
@@ -71,65 +97,40 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         _say_what_is_clipped(plan)
 
     def change(job: Job, photo: Photo) -> Photo:
-        return degrade_photo(
-            photo,
-            job,
-            root=input_,
-            seed=seed,
-            peak=poisson,
-            sigma=0.0 if noise is None else noise / 255,
-            quality=jpeg,
-        )
+        return pipeline.degrade_photo(photo, job, chain, root=input_, seed=seed)
 
     file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
-    settings = {"noise": noise, "poisson": poisson, "jpeg": jpeg, "seed": seed}
     run.conclude(results, "degraded", {"command": "degrade", "settings": settings})
 
 
-def degrade_photo(
-    photo: Photo, job: Job, *, root: Path, seed: int, peak: float | None, sigma: float, quality: int | None
-) -> Photo:
-    """Degrade the pixels of a photograph and keep all else; the depth becomes what the output can hold.
-
-    Args:
-        photo: as read.
-        job: where it comes from and goes to.
-        root: the input of the run: names below it make the noise.
-        seed: of the run.
-        peak: photons at white, None for no shot noise.
-        sigma: of the Gaussian noise, in [0,1].
-        quality: of the JPEG compression, None for none; a JPEG output is left to its encoder.
+def _chain(settings: Mapping[str, Any]) -> Chain:
+    """Return the steps that are wanted, in the order of a camera.
 
     Raises:
-        ImageError: the picture cannot be degraded so.
+        UsageError: there are none, or options contradict each other.
     """
-    import torch  # noqa: PLC0415  takes two seconds
+    from restore.degradations import SHOT_PER_ISO, Chain  # noqa: PLC0415  torch takes two seconds to import
 
-    from restore.degradations import degrade as degrade_image  # noqa: PLC0415  see above
-    from restore.degradations import generator_for  # noqa: PLC0415  see above
-    from restore.images import FORMATS, from_float, to_float  # noqa: PLC0415  see above
-
-    kind = FORMATS.get(job.target.suffix.lower())
-    name = job.source.relative_to(root) if root.is_dir() else Path(job.source.name)
-    pixels = torch.from_numpy(to_float(photo.pixels))
-    image = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    try:
-        degraded = degrade_image(
-            image,
-            generator_for(seed, name),
-            peak=peak,
-            sigma=sigma,
-            quality=None if kind == "jpeg" else quality,
-        )
-    except ValueError as error:
-        raise ImageError(f"{job.source}: {error}; leave this picture out") from error
-    array = (degraded[0] if pixels.ndim == 2 else degraded.permute(1, 2, 0)).contiguous().numpy()
-    if kind == "tiff":
-        alpha = None if photo.alpha is None else to_float(photo.alpha)
-        return dataclasses.replace(photo, pixels=array, alpha=alpha)
-    as_if_lossless = dataclasses.replace(photo, format=kind or photo.format, lossless=True)  # so that WebP adds no loss
-    return dataclasses.replace(as_if_lossless, pixels=from_float(array, photo.pixels.dtype))
+    blur, size, iso, poisson = (settings[name] for name in ("blur", "blur_size", "camera_noise", "poisson"))
+    if poisson is not None and not (poisson > 0 and math.isfinite(poisson)):
+        raise UsageError(f"--poisson {poisson}: choose a positive number of photons")
+    if (blur is None) != (size is None):
+        raise UsageError("--blur and --blur-size belong together: give both")
+    if settings["jpeg"] is not None and settings["webp"] is not None:
+        raise UsageError("--jpeg and --webp: choose one compression")
+    wanted = [
+        (f"{blur}-blur", "radius" if blur == BlurKind.DEFOCUS else "sigma", size),
+        ("camera-noise", "shot", None if iso is None else iso * SHOT_PER_ISO),
+        ("poisson-noise", "peak", poisson),
+        ("gaussian-noise", "sigma", settings["noise"]),
+        ("jpeg", "quality", settings["jpeg"]),
+        ("webp", "quality", settings["webp"]),
+    ]
+    steps = [{"kind": kind, name: (value, value)} for kind, name, value in wanted if value is not None]
+    if not steps:
+        raise UsageError("nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp")
+    return Chain.model_validate({"steps": steps})
 
 
 def _say_what_is_clipped(plan: Plan) -> None:

@@ -151,7 +151,16 @@ def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out/broken.png").exists()
     document = json.loads(done.stdout)
     assert document["command"] == "degrade"
-    assert document["settings"] == {"noise": 5.0, "poisson": None, "jpeg": None, "seed": 0}
+    assert document["settings"] == {
+        "blur": None,
+        "blur_size": None,
+        "camera_noise": None,
+        "noise": 5.0,
+        "poisson": None,
+        "jpeg": None,
+        "webp": None,
+        "seed": 0,
+    }
     assert document["summary"]["done"] == 3
     assert document["summary"]["failed"] == 1
 
@@ -182,7 +191,10 @@ def test_output_inside_the_input_is_not_read_again(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("in", "out"), 2, "nothing to do: choose --noise, --poisson or --jpeg"),
+        (("in", "out"), 2, "nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp"),
+        (("in", "out", "--blur", "defocus"), 2, "--blur and --blur-size belong together"),
+        (("in", "out", "--blur-size", "2"), 2, "--blur and --blur-size belong together"),
+        (("in", "out", "--jpeg", "50", "--webp", "50"), 2, "--jpeg and --webp: choose one"),
         (("in", "out", "--poisson", "0"), 2, "--poisson 0.0: choose a positive number of photons"),
         (("in", "out", "--poisson", "nan"), 2, "--poisson nan: choose a positive number of photons"),
         (("in", "in", "--noise", "5"), 2, "input and output are the same"),
@@ -210,3 +222,47 @@ def test_dry_run_writes_nothing(photos: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "would degrade 3 photographs" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_camera_noise_grows_with_the_iso_and_depends_on_the_colours(photos: Path, tmp_path: Path) -> None:
+    deviations = []
+    for iso in (100, 6400):
+        out = tmp_path / str(iso)
+        done = degrade(photos, out, "--camera-noise", iso, "--seed", 3)
+        assert done.returncode == 0, done.stderr
+        assert "note:" not in done.stderr  # files hold all that a camera gives
+        noise = read(out / "a.png").astype(float)[5:-5, 20:60] - ramp()[5:-5, 20:60]
+        deviations.append(noise.std())
+    assert 0.5 < deviations[0] < 8 < deviations[1] < 60
+    red_green_blue = noise.reshape(-1, 3).T
+    assert np.abs(np.corrcoef(red_green_blue)[np.triu_indices(3, 1)]).max() > 0.1
+    assert np.corrcoef(noise[:, 1:, 0].ravel(), noise[:, :-1, 0].ravel())[0, 1] > 0.2
+    assert degrade(photos / "a.png", tmp_path / "again.png", "--camera-noise", 6400, "--seed", 3).returncode == 0
+    assert np.array_equal(read(tmp_path / "again.png"), read(tmp_path / "6400/a.png"))
+    write(tmp_path / "grey.png", ramp()[..., 0])
+    assert degrade(tmp_path / "grey.png", tmp_path / "noisy.png", "--camera-noise", 1600).returncode == 0
+    assert read(tmp_path / "noisy.png").shape == (60, 80)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "defocus"])
+def test_blur_comes_before_the_noise(tmp_path: Path, kind: str) -> None:
+    edge = np.repeat(np.array([[40, 200]], np.uint8), 40, axis=0).repeat(30, axis=1)
+    source = write(tmp_path / "x.png", edge)
+    assert degrade(source, tmp_path / "x.tif", "--blur", kind, "--blur-size", 3).returncode == 0
+    blurred = read(tmp_path / "x.tif") * 255
+    steps = np.diff(blurred[20])
+    assert steps.min() > -0.01
+    assert 5 < np.count_nonzero(steps > 1) < 16
+    assert blurred[20, 0] == pytest.approx(40, abs=0.1)
+    assert degrade(source, tmp_path / "y.tif", "--blur", kind, "--blur-size", 3, "--noise", 10).returncode == 0
+    noise = read(tmp_path / "y.tif") * 255 - blurred
+    assert noise.std() == pytest.approx(10, rel=0.06)
+    assert np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] == pytest.approx(0, abs=0.06)
+
+
+def test_webp_comes_after_the_noise_and_a_webp_output_adds_no_loss(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    for name in ("stored.webp", "stored.png"):
+        assert degrade(source, tmp_path / name, "--webp", 30).returncode == 0
+    assert np.array_equal(read(tmp_path / "stored.webp"), read(tmp_path / "stored.png"))
+    assert np.abs(read(tmp_path / "stored.png").astype(float) - read(source)).mean() > 1

@@ -1,0 +1,308 @@
+"""Degradations in sequence, with ranges to draw from, as recipes and the command line write them.
+
+Every draw comes from one generator; a range of equal ends and a probability of 1 draw nothing, so that fixed settings
+give the very noise of the functions themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias, TypeVar
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from restore.degradations.blur import defocus_blur, gaussian_blur
+from restore.degradations.camera import draw_camera, read_variance, to_linear, to_srgb
+from restore.degradations.compression import jpeg, webp
+from restore.degradations.noise import gaussian_noise, poisson_noise
+from restore.settings import Settings
+
+Number = TypeVar("Number", int, float)
+
+
+def _ordered(limits: tuple[Number, Number]) -> tuple[Number, Number]:
+    low, high = limits
+    if low > high:
+        raise ValueError(f"a range goes from low to high, not [{low}, {high}]: swap the two")
+    return limits
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[
+    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    AfterValidator(_ordered),
+]
+PositiveRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+    AfterValidator(_ordered),
+]
+QualityRange = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], AfterValidator(_ordered)
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Degraded:
+    """A degraded picture and what is known of it.
+
+    Args:
+        image: (C,H,W) float32, nominal range [0,1]; Gaussian and Poisson noise leave it unclipped.
+        reference: (C,H,W) float32, what a network should make of it; the clean picture, or what a camera without noise
+            makes of the clean picture.
+        sigma: standard deviation in [0,1] where Gaussian noise is all that was drawn, else None.
+    """
+
+    image: Tensor
+    reference: Tensor
+    sigma: float | None
+
+
+class _Step(Settings):
+    """One degradation with ranges.
+
+    Args:
+        probability: of being drawn at all.
+    """
+
+    probability: Probability = 1.0
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the degraded (C,H,W)."""
+        raise NotImplementedError
+
+    def apply_to_both(
+        self, image: Tensor, reference: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, float | None]:
+        """Return the degraded image, its reference, and sigma if this is Gaussian noise."""
+        return self.apply(image, generator), reference, None
+
+
+class GaussianNoise(_Step):
+    """White Gaussian noise, neither clipped nor quantised.
+
+    Args:
+        sigma: range of the standard deviation on 0–255, drawn uniformly.
+    """
+
+    kind: Literal["gaussian-noise"] = "gaussian-noise"
+    sigma: Range
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noisy (C,H,W), unclipped."""
+        return gaussian_noise(image, _uniform(self.sigma, generator) / 255, generator)
+
+    def apply_to_both(
+        self, image: Tensor, reference: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, float | None]:
+        """Return the noisy image, its reference and the standard deviation in [0,1]."""
+        sigma = _uniform(self.sigma, generator) / 255
+        return gaussian_noise(image, sigma, generator), reference, sigma
+
+
+class PoissonNoise(_Step):
+    """Shot noise of the values as they are, neither clipped nor quantised.
+
+    Args:
+        peak: range of the mean number of photons at white, drawn log-uniformly.
+    """
+
+    kind: Literal["poisson-noise"] = "poisson-noise"
+    peak: PositiveRange
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noisy (C,H,W), unclipped."""
+        return poisson_noise(image, _log_uniform(self.peak, generator), generator)
+
+
+class CameraNoise(_Step):
+    """Noise of a real camera: added to the raw values of its sensor, then developed; see `Camera`.
+
+    Args:
+        shot: range of the variance of the shot noise at white, on raw values in [0,1], drawn log-uniformly: 2e-4 is a
+            phone at ISO 100, 0.013 at ISO 6400.
+        read_spread: standard deviation of the logarithm of the read noise around the one that goes with the shot noise
+            (0.26 in the paper).
+        eight_bits: round to 8 bits, as files are.
+    """
+
+    kind: Literal["camera-noise"] = "camera-noise"
+    shot: PositiveRange = (1e-4, 0.02)
+    read_spread: Annotated[float, Field(ge=0, le=2)] = 0.26
+    eight_bits: bool = True
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the noisy (C,H,W) in [0,1]."""
+        return self._photograph(image, None, generator)[0]
+
+    def apply_to_both(
+        self, image: Tensor, reference: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, float | None]:
+        """Return the noisy image and the reference as the same camera without noise shows it."""
+        noisy, developed = self._photograph(image, reference, generator)
+        assert developed is not None
+        return noisy, developed, None
+
+    def _photograph(
+        self, image: Tensor, reference: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        camera = draw_camera(generator)
+        shot = _log_uniform(self.shot, generator)
+        read = read_variance(shot) * math.exp(self.read_spread * float(torch.randn((), generator=generator)))
+        noisy = camera.photograph(image, shot, read, generator)
+        noisy = noisy.mul_(255).round_().div_(255) if self.eight_bits else noisy
+        return noisy, None if reference is None else camera.photograph(reference)
+
+
+class Jpeg(_Step):
+    """A JPEG file.
+
+    Args:
+        quality: range from 1 to 100, drawn uniformly.
+    """
+
+    kind: Literal["jpeg"] = "jpeg"
+    quality: QualityRange
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the decoded (C,H,W) in [0,1]."""
+        return jpeg(image, _integer(self.quality, generator))
+
+
+class Webp(_Step):
+    """A lossy WebP file.
+
+    Args:
+        quality: range from 1 to 100, drawn uniformly.
+    """
+
+    kind: Literal["webp"] = "webp"
+    quality: QualityRange
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the decoded (C,H,W) in [0,1]."""
+        return webp(image, _integer(self.quality, generator))
+
+
+class GaussianBlur(_Step):
+    """A Gaussian blur of the values as they are, as the literature defines it.
+
+    Args:
+        sigma: range of the standard deviation in pixels, drawn uniformly.
+    """
+
+    kind: Literal["gaussian-blur"] = "gaussian-blur"
+    sigma: Range
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the blurred (C,H,W)."""
+        return gaussian_blur(image, _uniform(self.sigma, generator))
+
+
+class DefocusBlur(_Step):
+    """A lens out of focus, in linear light.
+
+    Args:
+        radius: range of the radius in pixels, drawn uniformly.
+        blades: sides of the aperture, turned by any angle; 0 for a round one.
+    """
+
+    kind: Literal["defocus-blur"] = "defocus-blur"
+    radius: Range
+    blades: Annotated[int, Field(ge=0, le=20)] = 0
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the blurred (C,H,W)."""
+        radius = _uniform(self.radius, generator)
+        rotation = _uniform((0.0, 2 * math.pi), generator) if self.blades else 0.0
+        return to_srgb(defocus_blur(to_linear(image), radius, self.blades, rotation))
+
+
+Step: TypeAlias = Annotated[
+    GaussianNoise | PoissonNoise | CameraNoise | Jpeg | Webp | GaussianBlur | DefocusBlur, Field(discriminator="kind")
+]
+
+
+class Chain(Settings):
+    """Degradations in the order in which they happen.
+
+    Args:
+        steps: first to last; none leaves the picture clean.
+        weight: how often this chain is drawn, beside the weights of the others.
+    """
+
+    steps: tuple[Step, ...]
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    def degrade(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the degraded picture alone, in half the time where a camera is among the steps.
+
+        Args:
+            image: (C,H,W) float32, one or three channels, nominal range [0,1].
+            generator: source of randomness.
+
+        Raises:
+            ValueError: a picture that a step cannot take, such as one with NaN or too large for a format.
+        """
+        for step in self._drawn(generator):
+            image = step.apply(image, generator)
+        return image
+
+    def degrade_pair(self, image: Tensor, generator: torch.Generator) -> Degraded:
+        """Return the degraded picture, the same as that of `degrade`, with what is known of it.
+
+        Args:
+            image: (C,H,W) float32, one or three channels, nominal range [0,1].
+            generator: source of randomness.
+
+        Raises:
+            ValueError: as for `degrade`.
+        """
+        steps = self._drawn(generator)
+        reference, sigma = image, None
+        for step in steps:
+            image, reference, sigma = step.apply_to_both(image, reference, generator)
+        return Degraded(image, reference, sigma if len(steps) == 1 else None)
+
+    def _drawn(self, generator: torch.Generator) -> list[Step]:
+        return [
+            step
+            for step in self.steps
+            if step.probability == 1 or float(torch.rand((), generator=generator)) < step.probability
+        ]
+
+
+def draw(chains: Sequence[Chain], image: Tensor, generator: torch.Generator) -> Degraded:
+    """Degrade an image by one of several chains, drawn by weight.
+
+    Args:
+        chains: one or more.
+        image: (C,H,W) float32, one or three channels, nominal range [0,1]; left as it is.
+        generator: the only source of randomness.
+
+    Raises:
+        ValueError: there are no chains, or a step cannot take the picture.
+    """
+    if not chains:
+        raise ValueError("there is no chain to draw from: give one or more")
+    weights = torch.tensor([chain.weight for chain in chains], dtype=torch.float64)
+    index = int(torch.multinomial(weights, 1, generator=generator)) if len(chains) > 1 else 0
+    return chains[index].degrade_pair(image, generator)
+
+
+def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low if low == high else low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _log_uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
+    low, high = limits
+    return low if low == high else math.exp(_uniform((math.log(low), math.log(high)), generator))
+
+
+def _integer(limits: tuple[int, int], generator: torch.Generator) -> int:
+    low, high = limits
+    return low if low == high else int(torch.randint(low, high + 1, (), generator=generator))

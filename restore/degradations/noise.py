@@ -1,0 +1,67 @@
+"""Noise of one formula: Gaussian and Poisson, and the generator that a file's noise is drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from pathlib import PurePath
+
+import torch
+from torch import Tensor
+
+
+def generator_for(seed: int, name: PurePath) -> torch.Generator:
+    """Return the generator for one file, which depends on the seed and the file's name alone, not on its neighbours.
+
+    Args:
+        seed: of the run.
+        name: path relative to the input folder; its suffix does not count, so that a.png and a.tif get the same noise.
+
+    >>> from pathlib import PurePath
+    >>> generator_for(7, PurePath("b/a.png")).initial_seed() == generator_for(7, PurePath("b/a.tif")).initial_seed()
+    True
+    """
+    key = f"{seed}/".encode() + os.fsencode(name.with_suffix("").as_posix())
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+def poisson_noise(image: Tensor, peak: float, generator: torch.Generator) -> Tensor:
+    """Return the image as a sensor counts it: every value a Poisson number of photons.
+
+    Args:
+        image: (C,H,W) float32, nominal range [0,1]; below 0 no photon arrives.
+        peak: the mean number of photons at 1.0 (white); the standard deviation at value v is √(v/peak).
+        generator: source of randomness.
+
+    Returns:
+        The same shape, in steps of 1/peak, unclipped.
+
+    Raises:
+        ValueError: the peak is not a positive number, or the image holds NaN or infinite values.
+    """
+    if not (peak > 0 and math.isfinite(peak)):
+        raise ValueError(f"the peak is a positive number of photons, not {peak}")
+    if not torch.isfinite(image).all():
+        raise ValueError("NaN or infinite values have no photon count")
+    return torch.poisson(image.clamp(min=0) * peak, generator=generator).div_(peak)
+
+
+def gaussian_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """Return the image plus white Gaussian noise, independent in every pixel and channel.
+
+    Args:
+        image: (C,H,W) float32, nominal range [0,1].
+        sigma: standard deviation, in the same range (25/255 for what papers call 25).
+        generator: source of randomness.
+
+    Returns:
+        The same shape, neither clipped nor quantised.
+
+    Raises:
+        ValueError: sigma is negative or not finite.
+    """
+    if not (sigma >= 0 and math.isfinite(sigma)):
+        raise ValueError(f"sigma is a number from 0 upwards, not {sigma}")
+    return torch.randn(image.shape, generator=generator).mul_(sigma).add_(image)

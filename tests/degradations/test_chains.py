@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from restore.degradations import (
+    CameraNoise,
+    Chain,
+    GaussianBlur,
+    GaussianNoise,
+    Jpeg,
+    PoissonNoise,
+    Webp,
+    defocus_blur,
+    draw,
+    gaussian_blur,
+    gaussian_noise,
+    jpeg,
+    poisson_noise,
+    to_linear,
+    to_srgb,
+    webp,
+)
+
+EVERYTHING: list[dict[str, Any]] = [
+    {"kind": "gaussian-blur", "sigma": [0.2, 1.5]},
+    {"kind": "defocus-blur", "radius": [0.5, 3], "blades": 6},
+    {"kind": "camera-noise", "shot": [1e-4, 1e-2]},
+    {"kind": "poisson-noise", "peak": [50, 500]},
+    {"kind": "gaussian-noise", "sigma": [0, 50]},
+    {"kind": "jpeg", "quality": [30, 95]},
+    {"kind": "webp", "quality": [30, 95]},
+]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def chain(*steps: dict[str, Any], weight: float = 1.0) -> Chain:
+    return Chain.model_validate({"steps": steps, "weight": weight})
+
+
+def picture(*shape: int) -> torch.Tensor:
+    return torch.rand(shape or (3, 24, 20), generator=seeded(9))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 2, 3), (3, 65, 64), (1, 33, 20)])
+def test_every_step_takes_every_size_and_only_the_generator_counts(shape: tuple[int, int, int]) -> None:
+    image = picture(*shape)
+    before, state = image.clone(), torch.random.get_rng_state()
+    for steps in [*([step] for step in EVERYTHING), EVERYTHING]:
+        one, again, other = (draw([chain(*steps)], image, seeded(seed)) for seed in (1, 1, 2))
+        assert one.image.shape == one.reference.shape == image.shape
+        assert one.image.dtype == one.reference.dtype == torch.float32
+        assert torch.equal(one.image, again.image)
+        assert torch.equal(one.reference, again.reference)
+        assert one.sigma == again.sigma
+        if image.numel() > 100:
+            assert not torch.equal(one.image, other.image)
+        assert torch.equal(chain(*steps).degrade(image, seeded(1)), one.image)
+    assert torch.equal(image, before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_fixed_settings_give_the_noise_of_the_functions_in_their_order() -> None:
+    image, generator = picture(), seeded(5)
+    expected = gaussian_blur(image, 0.8)
+    expected = to_srgb(defocus_blur(to_linear(expected), 1.5))
+    expected = gaussian_noise(poisson_noise(expected, 100, generator), 25 / 255, generator)
+    expected = webp(jpeg(expected, 70), 60)
+    steps = chain(
+        {"kind": "gaussian-blur", "sigma": [0.8, 0.8]},
+        {"kind": "defocus-blur", "radius": [1.5, 1.5]},
+        {"kind": "poisson-noise", "peak": [100, 100]},
+        {"kind": "gaussian-noise", "sigma": [25, 25]},
+        {"kind": "jpeg", "quality": [70, 70]},
+        {"kind": "webp", "quality": [60, 60]},
+    )
+    assert torch.equal(draw([steps], image, seeded(5)).image, expected)
+
+
+def test_sigma_is_known_where_gaussian_noise_is_all_there_is() -> None:
+    noise = {"kind": "gaussian-noise", "sigma": [10, 30]}
+    degraded = draw([chain(noise)], torch.full((3, 100, 100), 0.02), seeded())
+    assert degraded.sigma is not None
+    assert 10 / 255 <= degraded.sigma <= 30 / 255
+    assert (degraded.image - 0.02).std().item() == pytest.approx(degraded.sigma, rel=0.02)
+    assert degraded.image.min() < 0  # neither clipped
+    assert len(set(degraded.image.flatten().tolist())) > 10000  # nor quantised
+    assert torch.equal(degraded.reference, torch.full((3, 100, 100), 0.02))
+    for others in ([noise, noise], [noise, {"kind": "jpeg", "quality": [50, 50]}], [EVERYTHING[2]], []):
+        assert draw([chain(*others)], picture(), seeded()).sigma is None
+    absent = {"kind": "jpeg", "quality": [50, 50], "probability": 0}
+    assert draw([chain(noise, absent)], picture(), seeded()).sigma is not None
+
+
+def test_ranges_are_covered_and_kept() -> None:
+    generator = seeded()
+    steps = chain({"kind": "gaussian-noise", "sigma": [5, 50]})
+    drawn = [draw([steps], torch.zeros(1, 1, 1), generator).sigma for _ in range(400)]
+    sigmas = torch.tensor([sigma for sigma in drawn if sigma is not None]) * 255
+    assert len(sigmas) == 400
+    assert 5 <= sigmas.min() < 6
+    assert 49 < sigmas.max() <= 50
+    assert sigmas.mean().item() == pytest.approx(27.5, abs=2)  # uniform
+
+    peaks = chain({"kind": "poisson-noise", "peak": [1, 10000]})
+    levels = torch.stack([peaks.degrade(torch.full((1, 20, 20), 0.5), generator).var() for _ in range(200)])
+    assert (0.5 / levels).log().mean().exp().item() == pytest.approx(100, rel=0.6)  # log-uniform
+
+
+def test_steps_and_chains_are_drawn_by_their_probability() -> None:
+    generator = seeded()
+    noise = {"kind": "gaussian-noise", "sigma": [25, 25], "probability": 0.25}
+    num = sum(draw([chain(noise)], torch.zeros(1, 1, 1), generator).sigma is not None for _ in range(400))
+    assert 70 < num < 130
+    chains = [chain(weight=1), chain(noise | {"probability": 1}, weight=3)]
+    num = sum(draw(chains, torch.zeros(1, 1, 1), generator).sigma is not None for _ in range(400))
+    assert 270 < num < 330
+    with pytest.raises(ValueError, match="no chain"):
+        draw([], torch.zeros(1, 1, 1), generator)
+
+
+def test_no_steps_leave_the_picture_clean() -> None:
+    degraded = draw([chain()], picture(), seeded())
+    assert torch.equal(degraded.image, picture())
+    assert torch.equal(degraded.reference, picture())
+
+
+def test_the_reference_of_camera_noise_is_the_camera_without_noise() -> None:
+    image = gaussian_blur(picture(3, 64, 64), 2) * 0.8  # no highlights, no fine detail
+    quiet, loud = (chain({"kind": "camera-noise", "shot": [shot, shot]}) for shot in (1e-9, 1e-2))
+    still, noisy = draw([quiet], image, seeded()), draw([loud], image, seeded())
+    assert (still.image - still.reference).abs().max() <= 0.51 / 255 + 1e-3
+    assert torch.equal(still.reference, noisy.reference)  # the same camera
+    assert (noisy.image - noisy.reference).std() > 0.02
+    assert (still.reference - image).abs().mean() < 2 / 255
+    assert torch.equal((noisy.image * 255).round() / 255, noisy.image)
+    floats = chain({"kind": "camera-noise", "shot": [1e-2, 1e-2], "eight_bits": False})
+    assert len(set(draw([floats], image, seeded()).image.flatten().tolist())) > 1000
+
+
+def test_the_reference_of_a_blurred_photograph_is_sharp() -> None:
+    image = picture(3, 32, 32) * 0.8
+    camera = {"kind": "camera-noise", "shot": [1e-4, 1e-4]}
+    blurred = draw([chain({"kind": "gaussian-blur", "sigma": [2, 2]}, camera)], image, seeded())
+    assert torch.equal(blurred.reference, draw([chain(camera)], image, seeded()).reference)
+    assert blurred.reference.std() > 2 * blurred.image.std()
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({"kind": "gaussian-noise", "sigma": [30, 10]}, "from low to high, not [30.0, 10.0]"),
+        ({"kind": "jpeg", "quality": [90, 40]}, "from low to high, not [90, 40]"),
+        ({"kind": "jpeg", "quality": [0, 40]}, "greater than or equal to 1"),
+        ({"kind": "webp", "quality": [40, 101]}, "less than or equal to 100"),
+        ({"kind": "camera-noise", "shot": [0, 1]}, "greater than 0"),
+        ({"kind": "gaussian-noise", "sigma": [-1, 1]}, "greater than or equal to 0"),
+        ({"kind": "gaussian-noise", "sigma": [0, math.inf]}, "finite"),
+        ({"kind": "gaussian-noise", "sigma": [0, 1], "probability": 1.5}, "less than or equal to 1"),
+        ({"kind": "gaussian-noise", "sigma": [0, 1], "sigmas": 3}, "Extra inputs"),
+        ({"kind": "gaussian-noise"}, "Field required"),
+        ({"kind": "gausian-noise", "sigma": [0, 1]}, "'gaussian-noise'"),
+        ({"sigma": [0, 1]}, "kind"),
+    ],
+)
+def test_refusals(step: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        chain(step)
+    assert message in str(caught.value)
+
+
+def test_bad_weights_and_keys() -> None:
+    for weight in (0, -1, math.inf):
+        with pytest.raises(ValidationError):
+            chain(weight=weight)
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Chain.model_validate({"steps": [], "name": "x"})
+
+
+def test_chains_are_frozen_and_survive_being_written_down() -> None:
+    steps = chain(*EVERYTHING, weight=2)
+    assert Chain.model_validate_json(steps.model_dump_json()) == steps
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(steps, "weight", 3.0)  # noqa: B010  the type checker knows it too
+    built = Chain(
+        steps=(
+            GaussianBlur(sigma=(0, 1)),
+            CameraNoise(),
+            PoissonNoise(peak=(1, 2)),
+            GaussianNoise(sigma=(0, 1)),
+            Jpeg(quality=(1, 2)),
+            Webp(quality=(1, 2)),
+        )
+    )
+    assert [step.kind for step in built.steps] == [
+        "gaussian-blur",
+        "camera-noise",
+        "poisson-noise",
+        "gaussian-noise",
+        "jpeg",
+        "webp",
+    ]
