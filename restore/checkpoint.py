@@ -1,9 +1,10 @@
-"""The resumable state of a training run: network, moving average, optimisers, random state, time spent."""
+"""The resumable state of a training run on disk: whole or in pieces, atomic, the last two kept."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,86 @@ from restore.errors import WeightsError
 
 NUM_KEPT = 2
 
+_NAME = re.compile(r"(checkpoint|stable)-(\d{8,})\.pt(?:\.(\d+)of(\d+))?")
 
-def save_checkpoint(run_dir: Path, state: dict[str, Any]) -> Path:
-    """Write `checkpoint-STEP.pt` atomically and keep the last two; state["step"] names it."""
-    path = run_dir / f"checkpoint-{state['step']:08d}.pt"
+
+def save_checkpoint(
+    run_dir: Path, state: dict[str, Any], *, kind: str = "checkpoint", max_bytes: int | None = None
+) -> Path:
+    """Write `KIND-STEP.pt` and remove all but the last two of its kind.
+
+    Args:
+        run_dir: folder of the run.
+        state: tensors and plain types; state["step"] names it.
+        kind: `checkpoint`, or `stable` for the one before the learning rate falls.
+        max_bytes: largest file; a larger state is cut into `KIND-STEP.pt.1of3` and so on, which count once the last
+            one is written.
+
+    Returns:
+        The path without the numbers of pieces.
+
+    Raises:
+        OSError: as the system says it; older checkpoints stay.
+    """
+    path = run_dir / f"{kind}-{state['step']:08d}.pt"
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getbuffer())
-    for old in list_checkpoints(run_dir)[:-NUM_KEPT]:
-        old.unlink()
+    content = buffer.getbuffer()
+    if max_bytes is None or len(content) <= max_bytes:
+        write_atomically(path, content)
+    else:
+        num = -(-len(content) // max_bytes)
+        for index in range(num):
+            piece = content[index * max_bytes : (index + 1) * max_bytes]
+            write_atomically(path.with_name(f"{path.name}.{index + 1}of{num}"), piece)
+    for old in list_checkpoints(run_dir, kind)[:-NUM_KEPT]:
+        for file in [old, *_pieces(old)]:
+            file.unlink(missing_ok=True)
     return path
 
 
-def load_checkpoint(run_dir: Path) -> dict[str, Any] | None:
-    """Return the newest state that can be read, or None where the run has none yet.
+def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] | None:
+    """Return the newest state of a kind that can be read, or None where the run has none yet.
 
     Raises:
         WeightsError: there are checkpoints and none can be read.
     """
-    paths = list_checkpoints(run_dir)
+    paths = list_checkpoints(run_dir, kind)
     for path in reversed(paths):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(_open(path), map_location="cpu", weights_only=True)
         except Exception:  # noqa: BLE001, S112  whatever damage does to an archive, the older checkpoint is the answer
             continue
         return state
     if paths:
         raise WeightsError(
-            f"{paths[-1]}: damaged, like every older checkpoint of the run; start afresh in another folder"
+            f"{paths[-1]}: damaged or incomplete, like every older one of the run; start afresh in another folder"
         )
     return None
 
 
-def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
-    return sorted(path for path in run_dir.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{8,}\.pt", path.name))
+def list_checkpoints(run_dir: Path, kind: str = "checkpoint") -> list[Path]:
+    """Return the checkpoints of a run, oldest first, those in pieces by the name of the whole."""
+    names = {
+        (int(found[2]), path.name.split(".pt")[0])
+        for path in run_dir.glob(f"{kind}-*.pt*")
+        if (found := _NAME.fullmatch(path.name))
+    }
+    return [run_dir / f"{name}.pt" for _, name in sorted(names)]
+
+
+def _open(path: Path) -> io.BytesIO:
+    if path.exists():
+        return io.BytesIO(path.read_bytes())
+    return io.BytesIO(b"".join(piece.read_bytes() for piece in _pieces(path)))
+
+
+def _pieces(path: Path) -> list[Path]:
+    """Return the pieces of a checkpoint in their order."""
+
+    def numbered() -> Iterator[tuple[int, Path]]:
+        for piece in path.parent.glob(f"{path.name}.*of*"):
+            if found := _NAME.fullmatch(piece.name):
+                yield int(found[3]), piece
+
+    return [piece for _, piece in sorted(numbered())]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def charbonnier_loss(restored: Tensor, reference: Tensor, eps: float = 1e-3) -> Tensor:
@@ -15,3 +20,65 @@ def charbonnier_loss(restored: Tensor, reference: Tensor, eps: float = 1e-3) -> 
         Charbonnier, Blanc-Féraud, Aubert, Barlaud 1994, doi:10.1109/ICIP.1994.413553.
     """
     return torch.sqrt((restored - reference) ** 2 + eps**2).mean()
+
+
+def l1_loss(restored: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean absolute difference of two tensors of one shape."""
+    return (restored - reference).abs().mean()
+
+
+def mse_loss(restored: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean squared difference of two tensors of one shape."""
+    return ((restored - reference) ** 2).mean()
+
+
+def psnr_loss(restored: Tensor, reference: Tensor) -> Tensor:
+    """Return (10/ln 10)·ln(MSE + 1e-8), the negative PSNR, averaged over the samples of two (N,C,H,W) tensors.
+
+    References:
+        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676.
+    """
+    mse_N = ((restored - reference) ** 2).mean(dim=(1, 2, 3))
+    return 10 / math.log(10) * torch.log(mse_N + 1e-8).mean()
+
+
+def fft_loss(restored: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean distance of the orthonormal Fourier transforms of two (N,C,H,W) tensors, in float32.
+
+    References:
+        Cho, Ji, Hong, Jung, Ko 2021, "Rethinking Coarse-to-Fine Approach in Single Image Deblurring",
+        arXiv:2108.05054.
+    """
+    difference = torch.fft.rfft2((restored - reference).float(), norm="ortho")
+    return torch.view_as_real(difference).abs().mean()
+
+
+def build_loss(
+    kind: str, *, eps: float = 1e-3, fft: float = 0.0, lpips: float = 0.0, perceptual: Loss | None = None
+) -> Loss:
+    """Return the loss of a recipe: a distance of the pixels, plus weighted terms.
+
+    Args:
+        kind: `charbonnier`, `l1`, `mse` or `psnr`.
+        eps: of Charbonnier.
+        fft: weight of `fft_loss`.
+        lpips: weight of the perceptual term.
+        perceptual: that term, where its weight is not zero.
+    """
+    pixels: Loss = {
+        "charbonnier": lambda restored, reference: charbonnier_loss(restored, reference, eps),
+        "l1": l1_loss,
+        "mse": mse_loss,
+        "psnr": psnr_loss,
+    }[kind]
+    terms: list[tuple[float, Loss]] = [(1.0, pixels)]
+    if fft:
+        terms.append((fft, fft_loss))
+    if lpips:
+        assert perceptual is not None
+        terms.append((lpips, perceptual))
+
+    def loss(restored: Tensor, reference: Tensor) -> Tensor:
+        return torch.stack([weight * term(restored, reference) for weight, term in terms]).sum()
+
+    return loss

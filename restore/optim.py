@@ -74,8 +74,17 @@ def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
     return x.mT if tall else x
 
 
-def build_optimisers(network: nn.Module, *, muon_lr: float = 0.02, adamw_lr: float = 2e-3) -> list[Optimizer]:
-    """Muon for the dense convolutions between the first and the last one, AdamW for everything else."""
+def build_muon(
+    network: nn.Module, *, lr: float = 0.02, adamw_lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.9)
+) -> list[Optimizer]:
+    """Muon for the dense convolutions between the first and the last one, AdamW for everything else.
+
+    Args:
+        network: its first convolution is `intro`, its last `ending`.
+        lr: of Muon.
+        adamw_lr: of AdamW.
+        betas: of AdamW, which decays nothing here.
+    """
     ends = (network.intro, network.ending)
     hidden = [
         module.weight
@@ -84,8 +93,8 @@ def build_optimisers(network: nn.Module, *, muon_lr: float = 0.02, adamw_lr: flo
     ]
     chosen = {id(weight) for weight in hidden}
     others = [param for param in network.parameters() if id(param) not in chosen]
-    adamw = AdamW(others, lr=adamw_lr, betas=(0.9, 0.9), weight_decay=0.0)
-    return [Muon(hidden, lr=muon_lr), adamw] if hidden else [adamw]
+    adamw = AdamW(others, lr=adamw_lr, betas=betas, weight_decay=0.0)
+    return [Muon(hidden, lr=lr), adamw] if hidden else [adamw]
 
 
 def _is_matrix(weight: Tensor) -> bool:
@@ -96,7 +105,19 @@ def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
     """Return the factor on the learning rate at a progress in [0,1]: linear up to 1, then a cosine down to 0."""
     if progress < warmup:
         return progress / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / max(1 - warmup, 1e-9))))
+
+
+def warmup_stable_decay(progress: float, warmup: float = 0.03, decay: float = 0.25) -> float:
+    """Return the factor on the learning rate: linear up to 1, constant, and linear down to 0 over the last share.
+
+    References:
+        Hägele, Bakouch, Kosson, Ben Allal, von Werra, Jaggi 2024, "Scaling Laws and Compute-Optimal Training Beyond
+        Fixed Training Durations", arXiv:2405.18392.
+    """
+    if progress < warmup:
+        return progress / warmup
+    return min(1.0, max(0.0, (1 - progress) / decay))
 
 
 def set_learning_rate(optimisers: Iterable[Optimizer], factor: float) -> None:

@@ -144,6 +144,9 @@ def find_weights(name_or_path: str | Path) -> Path:
         raise WeightsError(f"{text}: weights are read from files only; download it and name the file")
     path = Path(name_or_path)
     if path.is_dir():
+        best = path / "best.safetensors"  # of a training run
+        if best.is_file():
+            return best
         found = sorted(path.glob("*.safetensors"))
         if len(found) != 1:
             raise WeightsError(f"{path}: {len(found)} .safetensors files in this folder; name the file")

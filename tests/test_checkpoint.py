@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from restore.errors import WeightsError
@@ -41,3 +42,27 @@ def test_a_save_that_fails_leaves_the_previous_ones(tmp_path: Path, monkeypatch:
         save_checkpoint(tmp_path, {"step": 2})
     assert load_checkpoint(tmp_path) == {"step": 1}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_large_state_is_cut_into_pieces_and_read_back(tmp_path: Path) -> None:
+    values = torch.rand(5000, generator=torch.Generator().manual_seed(0))
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, {"step": step, "values": values}, max_bytes=8000)
+    pieces = sorted(path.name for path in tmp_path.iterdir())
+    assert pieces[0] == "checkpoint-00000002.pt.1of3"
+    assert len(pieces) == 6  # two states
+    assert all(path.stat().st_size <= 8000 for path in tmp_path.iterdir())
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 3
+    assert torch.equal(loaded["values"], values)
+    (tmp_path / "checkpoint-00000003.pt.2of3").unlink()
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 2
+
+
+def test_kinds_do_not_mix(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"step": 7}, kind="stable")
+    assert load_checkpoint(tmp_path) is None
+    assert load_checkpoint(tmp_path, "stable") == {"step": 7}

@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from restore.models import NAFNet
 from restore.models.nafnet import founding_net, half_resolution_net
-from restore.optim import Muon, build_optimisers, orthogonalise, set_learning_rate, update_ema, warmup_cosine
+from restore.optim import (
+    Muon,
+    build_muon,
+    orthogonalise,
+    set_learning_rate,
+    update_ema,
+    warmup_cosine,
+    warmup_stable_decay,
+)
 
 
 def newton_schulz(u: Tensor) -> Tensor:
@@ -56,7 +64,7 @@ def test_two_steps_of_muon_equal_the_definition() -> None:
 @pytest.mark.parametrize("config", [founding_net(12), half_resolution_net(16)])
 def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(config: object) -> None:
     network = NAFNet(config)  # type: ignore[arg-type]  # both presets are NAFNetConfigs
-    muon, adamw = build_optimisers(network)
+    muon, adamw = build_muon(network)
     hidden = [param for group in muon.param_groups for param in group["params"]]
     others = [param for group in adamw.param_groups for param in group["params"]]
     assert sorted(map(id, hidden + others)) == sorted(map(id, network.parameters()))
@@ -82,3 +90,8 @@ def test_the_moving_average_follows_the_network() -> None:
     start = average.weight.detach().clone()
     update_ema(average, network, step=10**6, decay=0.9)
     assert torch.allclose(average.weight, 0.9 * start + 0.1 * network.weight)
+
+
+def test_stable_decay_is_constant_and_then_falls_to_zero() -> None:
+    factors = [warmup_stable_decay(progress, warmup=0.1, decay=0.2) for progress in (0.05, 0.1, 0.8, 0.9, 1.0)]
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])

@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from restore.cli import console, degrade, denoise, models, score
+from restore.cli import console, degrade, denoise, models, score, train
 from restore.errors import RestoreError
 
 INTERNAL_ERROR = 70
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(denoise.denoise)
 app.command()(degrade.degrade)
 app.command()(score.score)
+app.add_typer(train.app)
 app.add_typer(models.app)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from restore.models.nafnet import NAFNet, NAFNetConfig, founding_net, half_resolution_net, nafnet_gopro, nafnet_sidd
+from restore.models.nafnet import (
+    NAFNet,
+    NAFNetConfig,
+    founding_net,
+    half_resolution_net,
+    nafnet_gopro,
+    nafnet_sidd,
+    slim_half_resolution_net,
+)
 
 __all__ = ["ARCHITECTURES", "PRESETS", "NAFNet", "NAFNetConfig"]
 
@@ -19,6 +27,7 @@ PRESETS: dict[str, NAFNetConfig] = {
     "founding-24": founding_net(24),
     "founding-32": founding_net(32),
     "half-naf-32": half_resolution_net(32),
+    "half-naf-32-slim": slim_half_resolution_net(32),
     "half-naf-48": half_resolution_net(48),
     "half-naf-64": half_resolution_net(64),
     "nafnet-gopro-32": nafnet_gopro(32),

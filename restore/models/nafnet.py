@@ -208,6 +208,13 @@ def half_resolution_net(width: int = 32) -> NAFNetConfig:
     )
 
 
+def slim_half_resolution_net(width: int = 32) -> NAFNetConfig:
+    """The half-resolution net with its blocks moved down, to where maps are small: a tenth less time."""
+    return NAFNetConfig(
+        width=width, encoder=(Stage(1), Stage(4)), middle=Stage(6), decoder=(Stage(2), Stage(1)), stem=2
+    )
+
+
 def nafnet_gopro(width: int = 32) -> NAFNetConfig:
     """The published deblurring network (GoPro, REDS): 17.11 M parameters at width 32."""
     return _published(width, encoder=(1, 1, 1, 28), middle=1, decoder=(1, 1, 1, 1))

@@ -1,0 +1,160 @@
+"""`restore train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from restore.cli import console, options
+from restore.cli.stopping import StopRequest
+from restore.cli.watching import TrainingDisplay, pack_progress
+from restore.errors import UsageError
+
+if TYPE_CHECKING:
+    from restore.data import PackReport
+
+LOSSLESS = 100
+
+
+class RunsByDefault(TyperGroup):
+    """`restore train RECIPE …` is `restore train run RECIPE …`: the first word is a command only where it is one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  Typer keeps its own context class
+        """Put the default command in front of what is no command."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="train",
+    cls=RunsByDefault,
+    help="Train on your own photographs: restore train RECIPE DATA --out RUN (options: restore train run --help).",
+    no_args_is_help=True,
+)
+
+Recipe = Annotated[str, typer.Argument(help="Shipped recipe (denoise, denoise-fast, denoise-lka) or TOML file.")]
+Clean = Annotated[
+    Path | None,
+    typer.Argument(metavar="[DATA]", help="Folder of clean photographs, or a pack; the recipe degrades them."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder; `--model RUN` takes its weights.")]
+Degraded = Annotated[Path | None, typer.Option(help="With --reference: degraded pictures, matched by name.")]
+Reference = Annotated[Path | None, typer.Option(help="With --degraded: what they should become.")]
+Validation = Annotated[Path | None, typer.Option(help="Clean photographs to validate on; else a share of DATA.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe: optimiser.lr=1e-3."),
+]
+Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe as TOML; train nothing.")]
+MaxMinutes = Annotated[float | None, typer.Option(min=0.01, help="Budget by time; the schedule ends with it.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget by steps.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, to the bit.")]
+Init = Annotated[str | None, typer.Option(help="Weights to start from: a shipped name, a weight file, a .pth, a run.")]
+Processes = Annotated[
+    str, typer.Option(metavar="N|auto", help="Processes of one thread each; auto: one on each core or GPU.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a single process; all if absent.")]
+
+
+@app.command()
+def run(  # noqa: PLR0917  the order is that of the help page
+    recipe: Recipe,
+    data: Clean = None,
+    out: Out = None,
+    degraded: Degraded = None,
+    reference: Reference = None,
+    validation: Validation = None,
+    setting: Set = None,
+    show: Show = False,
+    max_minutes: MaxMinutes = None,
+    max_steps: MaxSteps = None,
+    resume: Resume = False,
+    init: Init = None,
+    device: options.Device = "auto",
+    processes: Processes = "1",
+    threads: Threads = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a network by a recipe (the default command, whose name may be left out)."""
+    del debug  # read where errors are explained
+    from restore.config import load_config  # noqa: PLC0415  torch takes two seconds to import
+
+    config = load_config(recipe, setting or (), _budget(max_minutes, max_steps))
+    if show:
+        for line in config.as_toml().splitlines():
+            console.result(line)
+        return
+    if out is None:
+        raise UsageError("name the run folder: --out RUN")
+
+    import torch  # noqa: PLC0415  see above
+
+    from restore.distributed import is_in_team, launch, leads, number_of_processes  # noqa: PLC0415  see above
+    from restore.inference import find_device  # noqa: PLC0415  see above
+    from restore.training import Material, train  # noqa: PLC0415  see above
+
+    place = find_device(device)
+    num_processes = number_of_processes(processes, place)
+    with StopRequest() as stop:
+        if num_processes > 1 and not is_in_team():
+            raise typer.Exit(launch(num_processes, sys.argv[1:]))
+        if threads:
+            torch.set_num_threads(threads)
+        material = Material.open(config, clean=data, degraded=degraded, reference=reference, validation=validation)
+        with TrainingDisplay(config, quiet=quiet) as display:
+            weights = train(
+                config,
+                material,
+                out,
+                device=place,
+                init=init,
+                resume=resume,
+                should_stop=stop.is_set,
+                on_record=display.show,
+            )
+        stop.leave_if_set(out)
+    if leads():
+        console.result(str(weights))
+
+
+@app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="Folder of clean photographs, searched recursively.")],
+    out: Annotated[Path, typer.Option("--out", metavar="PACK.tar", help="The archive to write.")],
+    max_mb: Annotated[
+        float, typer.Option(min=0.1, help="Largest size in megabytes; pictures are recompressed to fit.")
+    ] = 60,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Pack photographs into one archive that `restore train` reads directly."""
+    del debug  # read where errors are explained
+    from restore.data import pack as pack_folder  # noqa: PLC0415  torch takes two seconds to import
+
+    with pack_progress(quiet=quiet) as on_picture:
+        report = pack_folder(folder, out, max_bytes=int(max_mb * 1e6), on_picture=on_picture)
+    if not quiet:
+        console.say(_packed(report))
+    console.result(str(out))
+
+
+def _packed(report: PackReport) -> str:
+    """Say what became of the pictures."""
+    loss = "without loss" if report.quality == LOSSLESS else f"at JPEG quality {report.quality}"
+    crop = f", cut to {report.crop} pixels" if report.crop else ""
+    skipped = "".join(f"; left out {name}: {reason}" for name, reason in report.skipped)
+    return f"packed {report.num_pictures} pictures into {report.num_bytes / 1e6:.1f} MB {loss}{crop}{skipped}"
+
+
+def _budget(max_minutes: float | None, max_steps: int | None) -> dict[str, float] | None:
+    if max_minutes is not None and max_steps is not None:
+        raise UsageError("--max-minutes and --max-steps exclude each other; choose one")
+    if max_minutes is not None:
+        return {"minutes": max_minutes}
+    return None if max_steps is None else {"steps": max_steps}

@@ -1,0 +1,110 @@
+"""A training run on the screen: a bar on a terminal, plain lines off one."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from restore.cli import console
+
+if TYPE_CHECKING:
+    from restore.config import TrainConfig
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class TrainingDisplay:
+    """Shows the records of a training run.
+
+    Args:
+        config: of the run.
+        quiet: show errors only.
+    """
+
+    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.minutes = config.budget.minutes
+        self.psnr: float | None = None
+        self.last_line = 0.0
+        columns = (BarColumn(bar_width=14), TextColumn("{task.percentage:>3.0f}% {task.description}"))
+        self.bar = Progress(
+            *columns, console=console.stderr_console(), disable=quiet or not console.is_terminal(), transient=True
+        )
+        self.task = self.bar.add_task("starting", total=1.0)
+
+    def __enter__(self) -> TrainingDisplay:  # noqa: PYI034  typing.Self came with Python 3.11
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        """Show one record of the log."""
+        if self.quiet:
+            return
+        event = record["event"]
+        if event == "start":
+            self._say(_started(record))
+        elif event == "progress":
+            text = self._progress(record)
+            self.bar.update(self.task, completed=record["progress"], description=text)
+            if self.bar.disable and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+                self.last_line = time.monotonic()
+                console.say(f"{record['progress']:.0%} {text}")
+        elif event == "checkpoint":
+            self.psnr = record["validation_psnr_db"]
+            self._say(
+                f"step {record['step']:,}, {record['minutes']:.1f} min: saved, validation {self.psnr:.2f} dB PSNR"
+            )
+        elif event == "rewind":
+            self._say(f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate")
+
+    def _progress(self, record: Mapping[str, Any]) -> str:
+        parts = [
+            f"step {record['step']:,}",
+            f"loss {record['loss']:.4f}",
+            f"lr {record['lr']:.1e}",
+            f"{record['images_per_second']:.0f} images/s",
+        ]
+        if record["progress"] > 0:
+            parts.append(f"{record['minutes'] * (1 / record['progress'] - 1):.0f} min left")
+        return ", ".join(parts)
+
+    def _say(self, message: str) -> None:
+        console.say(message)
+
+
+def _started(record: Mapping[str, Any]) -> str:
+    processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
+    where = f"from step {record['step']:,}" if record["step"] else "from the start"
+    return (
+        f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}, "
+        f"in {record['dtype']}{processes}"
+    )
+
+
+@contextlib.contextmanager
+def pack_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show how many pictures are packed; yields what to call with the number done and the number of all."""
+    hidden = quiet or not console.is_terminal()
+    columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.stderr_console(), disable=hidden, transient=True) as bar:
+        task = bar.add_task("packing", total=None)
+        last_line = time.monotonic()
+
+        def on_picture(done: int, total: int) -> None:
+            nonlocal last_line
+            bar.update(task, completed=done, total=total)
+            if not quiet and hidden and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+                last_line = time.monotonic()
+                console.say(f"{done} of {total} pictures packed")
+
+        yield on_picture

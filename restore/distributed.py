@@ -1,0 +1,153 @@
+"""Several processes that train as one: torchrun's environment, what they agree on, and starting them here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from restore.errors import RestoreError, UsageError
+
+TIMEOUT = timedelta(minutes=5)  # after which a rank that waits for a dead one gives up
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes of one training run.
+
+    Attributes:
+        rank: number of this one; 0 alone writes.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace every gradient by its mean over the team.
+
+        One exchange after the backward pass: our networks have a few megabytes of gradients, and the buckets of
+        DistributedDataParallel, which overlap the two, do not keep channels_last.
+        """
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        everything = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(everything)
+        everything /= self.size
+        parts = torch.split(everything, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def agree(self, *values: float) -> tuple[float, ...]:
+        """Return the sums over the team of one number or more, so that every process decides alike."""
+        if self.size == 1:
+            return values
+        numbers = torch.tensor(values, dtype=torch.float64, device=_communication_device())
+        dist.all_reduce(numbers)
+        return tuple(numbers.tolist())
+
+
+class TeamError(RestoreError):
+    """A process of the team died."""
+
+
+@contextmanager
+def join_team(device: torch.device) -> Iterator[Team]:
+    """Join the processes that torchrun started; alone where it did not.
+
+    Args:
+        device: gloo connects processes on CPUs, NCCL those on GPUs.
+
+    Raises:
+        TeamError: another process died or cannot be reached.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team()
+        return
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        yield Team(dist.get_rank(), size)
+    except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError) as error:
+        raise TeamError(f"rank {os.environ.get('RANK')}: lost the other processes; resume the run") from error
+    except RuntimeError as error:
+        if "gloo" not in str(error).lower() and "connection" not in str(error).lower():
+            raise
+        raise TeamError(f"rank {os.environ.get('RANK')}: lost the other processes; resume the run") from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def is_in_team() -> bool:
+    """Return whether torchrun started this process among others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def leads() -> bool:
+    """Return whether this process is alone or the first of its team."""
+    return not is_in_team() or os.environ.get("RANK") == "0"
+
+
+def number_of_processes(text: str, device: torch.device) -> int:
+    """Read the value of --processes: a number, or `auto` for one on each GPU or CPU core.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "auto":
+        if device.type == "cuda":
+            return torch.cuda.device_count()
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--processes {text}: choose auto or a number from 1")
+    return int(text)
+
+
+def launch(num_processes: int, arguments: Sequence[str]) -> int:
+    """Run `python -m restore ARGUMENTS` in several processes on this machine and return their exit code.
+
+    Each has one CPU thread: processes that compute their own samples share the cores better than threads that share
+    every layer. A process that dies ends the others; so does a signal to this one.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415  slow to import
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415  slow to import
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415  see above
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config = LaunchConfig(
+        run_id="restore",
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.5,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "restore", *arguments)
+    except ChildFailedError as error:
+        codes = [failure.exitcode for failure in error.failures.values()]
+        return next((code for code in codes if code > 1), 1)
+    except SignalException as stopped:  # the processes have saved their state
+        return 128 + int(stopped.sigval)
+    return 0
+
+
+def _communication_device() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -1,0 +1,125 @@
+"""What a run says of itself: `log.jsonl`, TensorBoard events, and the curves as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from restore.errors import UsageError
+
+Record = Mapping[str, Any]
+SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db")
+
+
+class Logbook:
+    """Keeps the records of a run.
+
+    Args:
+        run_dir: gets `log.jsonl`, `curves.png`, and `tensorboard/` if asked.
+        tensorboard: whether to write TensorBoard events.
+        on_record: is told every record too, for the screen.
+        writes: whether this process is the one that does.
+
+    Raises:
+        UsageError: TensorBoard is asked for and absent.
+    """
+
+    def __init__(
+        self, run_dir: Path, *, tensorboard: bool, on_record: Callable[[Record], None], writes: bool = True
+    ) -> None:
+        self.path = run_dir / "log.jsonl"
+        self.on_record = on_record
+        self.writes = writes
+        self.events = _summary_writer(run_dir / "tensorboard") if tensorboard and writes else None
+
+    def write(self, event: str, **record: Any) -> None:  # noqa: ANN401  JSON types
+        """Append a record; NaN and infinite numbers become null."""
+        if not self.writes:
+            return
+        complete = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event} | _finite(record)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(complete, allow_nan=False) + "\n")
+        if self.events is not None and "step" in record:
+            for key in SCALARS:
+                if key in record:
+                    self.events.add_scalar(key, record[key], record["step"])
+        self.on_record(complete)
+
+    def show(self, pictures_NCHW: Tensor, step: int) -> None:
+        """Put a row of pictures (degraded, restored, reference) into TensorBoard."""
+        if self.events is not None and len(pictures_NCHW):
+            self.events.add_images("validation", pictures_NCHW.clamp(0, 1), step)
+
+    def close(self) -> None:
+        """Draw the curves and finish the events."""
+        if self.events is not None:
+            self.events.close()
+        if self.writes and self.path.exists():
+            draw_curves(self.path, self.path.with_name("curves.png"))
+
+
+def draw_curves(log: Path, target: Path) -> None:
+    """Draw loss, validation PSNR and learning rate against minutes of training, where a log holds them."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    panels = []
+    for key, label in (("loss", "loss"), ("validation_psnr_db", "validation PSNR, dB"), ("lr", "learning rate")):
+        points = [(r["minutes"], r[key]) for r in records if r.get(key) is not None and "minutes" in r]
+        if len(points) > 1:
+            panels.append(_panel(points, label))
+    if not panels:
+        return
+    picture = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), "white")
+    top = 0
+    for panel in panels:
+        picture.paste(panel, (0, top))
+        top += panel.height
+    picture.save(target)
+
+
+def _panel(points: Sequence[tuple[float, float]], label: str, size: tuple[int, int] = (900, 280)) -> Image.Image:
+    width, height = size
+    left, right, top, bottom = 90, 20, 34, 40
+    panel = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(panel)
+    (x_low, x_high), (y_low, y_high) = (_limits([point[axis] for point in points]) for axis in (0, 1))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_low) / (x_high - x_low) * (width - left - right)
+        up = (y - y_low) / (y_high - y_low) * (height - top - bottom)
+        return left + across, height - bottom - up
+
+    draw.text((left, 8), label, fill="black", font_size=16)
+    for step in range(5):
+        x, y = x_low + (x_high - x_low) * step / 4, y_low + (y_high - y_low) * step / 4
+        draw.line([place(x_low, y), place(x_high, y)], fill="#dddddd")
+        draw.text((left - 8, place(x_low, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=13)
+        unit = " min" if step == 4 else ""
+        draw.text(
+            (place(x, y_low)[0], height - bottom + 8), f"{x:.4g}{unit}", fill="#555555", anchor="ma", font_size=13
+        )
+    draw.line([place(*point) for point in points], fill="#1f5fa8", width=2, joint="curve")
+    return panel
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _summary_writer(folder: Path) -> Any:  # noqa: ANN401  the extra may be absent
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  an extra
+    except ImportError as error:
+        raise UsageError("tensorboard = true needs the extra: pip install 'restore[tensorboard]'") from error
+    return SummaryWriter(str(folder))
+
+
+def _finite(record: Record) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

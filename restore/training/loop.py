@@ -1,0 +1,312 @@
+"""The training loop: samples → network → loss → optimisers → moving average, until the budget ends."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from restore.atomic import write_atomically
+from restore.checkpoint import load_checkpoint
+from restore.config import TrainConfig
+from restore.data import Batch
+from restore.distributed import Team, join_team
+from restore.errors import DivergedError, OutputError, UsageError
+from restore.logbook import Logbook, Record
+from restore.losses import Loss, build_loss
+from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
+from restore.training.material import Material, sample_stream
+from restore.training.outcome import Keeper
+from restore.training.state import DTYPES, TrainState, prepare_state
+
+LONGEST_STEP_SECONDS = 20.0  # a stopped process or a sleeping laptop does not use up the schedule
+SECONDS_BETWEEN_RECORDS = 10.0
+EXPLOSION = 1000.0  # times the usual length of the gradient
+MAX_REWINDS = 5
+
+
+def train(
+    config: TrainConfig,
+    material: Material,
+    run_dir: Path,
+    *,
+    device: torch.device | str = "cpu",
+    init: str | Path | None = None,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_record: Callable[[Record], None] = lambda _: None,
+) -> Path:
+    """Train until the budget ends or a stop is asked for.
+
+    Under torchrun every process calls this alike; the first one writes.
+
+    Args:
+        config: the recipe.
+        material: pictures for training and validation.
+        run_dir: gets `config.toml`, `log.jsonl`, `curves.png`, checkpoints, `last.safetensors`, `best.safetensors` and
+            `card.md`.
+        device: to compute on.
+        init: weights to start from.
+        resume: go on from what the run folder holds.
+        should_stop: asked before every step; the state is saved then.
+        on_record: is told every record of the log.
+
+    Returns:
+        The path of the best weights.
+
+    Raises:
+        DivergedError: the loss is not finite or the gradients exploded; the last good checkpoint stays.
+        UsageError: the folder holds a run already, or one of another recipe.
+        WeightsError: the run's checkpoints or the first weights cannot be read.
+        OutputError: the run folder cannot be written.
+    """
+    with join_team(torch.device(device)) as team:
+        state = prepare_state(config, run_dir, torch.device(device), init=init, resume=resume)
+        _agree(state, team)
+        if team.leads:
+            _keep_recipe(config, run_dir)
+        logbook = Logbook(run_dir, tensorboard=config.tensorboard, on_record=on_record, writes=team.leads)
+        with contextlib.closing(logbook):
+            keeper = Keeper(config, material, run_dir, team, logbook)
+            while True:
+                try:
+                    _run(config, material, state, team, logbook, keeper, should_stop)
+                except DivergedError:  # noqa: PERF203  the loop is the retry
+                    if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
+                        raise
+                    state = _rewound(state, config, run_dir)
+                    logbook.write("rewind", step=state.step, lr_scale=state.lr_scale)
+                else:
+                    return run_dir / "best.safetensors"
+
+
+def _run(  # noqa: PLR0917  `train` reads better so
+    config: TrainConfig,
+    material: Material,
+    state: TrainState,
+    team: Team,
+    logbook: Logbook,
+    keeper: Keeper,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Take steps from where the state is to the end of the budget, or to a stop."""
+    network: nn.Module = torch.compile(state.network) if config.compile else state.network  # type: ignore[assignment]
+    loss_of = _loss_of(config, state.device)
+    numbers = {"pictures": len(material.training), "held_out": len(material.held_out), "processes": team.size}
+    logbook.write("start", step=state.step, dtype=str(state.dtype).removeprefix("torch."), **numbers)
+    stream = sample_stream(
+        config,
+        material,
+        team,
+        first_step=state.step,
+        progress_at=lambda step: config.budget.progress(step, state.seconds),
+        num_rewinds=state.num_rewinds,
+    )
+    meter = Meter()
+    with contextlib.closing(stream):
+        while True:
+            stop, save, seconds = team.agree(should_stop(), keeper.is_due(state), team.leads * state.seconds)
+            if save:
+                keeper.save(state)
+                meter.pause()
+            progress = config.budget.progress(state.step, seconds)
+            if stop or progress >= 1:
+                break
+            keeper.keep_before_decay(state, progress)
+
+            lr_factor = learning_rate_factor(config, progress) * state.lr_scale
+            set_learning_rate(state.optimisers, lr_factor)
+            with meter.waiting():
+                passes = list(itertools.islice(stream, config.optimiser.accumulation))
+            loss, gradient_norm = train_step(state, passes, network, loss_of, config, team)
+
+            state.seconds += meter.step_seconds(passes)
+            keeper.losses.append(loss)
+            if meter.has_news():
+                logbook.write(
+                    "progress",
+                    step=state.step,
+                    minutes=round(state.seconds / 60, 3),
+                    progress=round(config.budget.progress(state.step, state.seconds), 5),
+                    loss=statistics.fmean(keeper.losses[-100:]),
+                    lr=config.optimiser.lr * lr_factor,
+                    gradient_norm=gradient_norm,
+                    images_per_second=round(team.size * meter.images_per_second, 2),
+                    waiting_share=round(meter.waiting_share, 4),
+                )
+    keeper.save(state)
+
+
+def train_step(  # noqa: PLR0917  what one step needs
+    state: TrainState,
+    passes: Sequence[Batch],
+    network: nn.Module,
+    loss_of: Loss,
+    config: TrainConfig,
+    team: Team = Team(),  # noqa: B008  it is frozen
+) -> tuple[float, float]:
+    """Take one step: one pass or more, their mean gradient, the optimisers, the moving average.
+
+    Args:
+        state: is changed in place.
+        passes: batches of degraded (N,3,H,W), told noise levels (N,) and references (N,3,H,W).
+        network: that of the state, perhaps compiled.
+        loss_of: what is minimised.
+        config: the recipe.
+        team: whose gradients are averaged.
+
+    Returns:
+        The mean loss, and the length of the gradient before any clipping.
+
+    Raises:
+        DivergedError: the loss is not finite or the gradient exploded; nothing was changed.
+    """
+    losses = []
+    for batch in passes:
+        degraded, told, reference = (tensor.to(state.device) for tensor in batch)
+        with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
+            restored = network(degraded, told if config.network.sigma_input else None)
+        loss = loss_of(restored.float(), reference) / len(passes)
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())
+    team.average_gradients(state.network)
+    for optimiser in state.optimisers:
+        state.scaler.unscale_(optimiser)
+    limit = config.optimiser.clip_norm or math.inf
+    norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
+    _check_soundness(state, sum(losses), norm)
+    for optimiser in state.optimisers:
+        state.scaler.step(optimiser)
+        optimiser.zero_grad(set_to_none=True)
+    state.scaler.update()
+    state.step += 1
+    update_ema(state.average, state.network, state.step, config.ema_decay)
+    return sum(losses), norm
+
+
+def learning_rate_factor(config: TrainConfig, progress: float) -> float:
+    """Return the factor on the learning rates at a progress in [0,1]."""
+    schedule = config.schedule
+    if schedule.kind == "cosine":
+        return warmup_cosine(progress, schedule.warmup)
+    if schedule.kind == "stable-decay":
+        return warmup_stable_decay(progress, schedule.warmup, schedule.decay)
+    return min(1.0, progress / schedule.warmup) if schedule.warmup else 1.0
+
+
+class Meter:
+    """Measures steps: how long they take, how long they wait for samples, and when there is news to tell."""
+
+    def __init__(self) -> None:
+        self.started = self.last = self.told = time.monotonic()
+        self.waited = 0.0
+        self.worked = 0.0
+        self.images = 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what happens inside as waiting for samples."""
+        started = time.monotonic()
+        yield
+        self.waited += time.monotonic() - started
+
+    def pause(self) -> None:
+        """Leave out the time since the last step."""
+        self.last = time.monotonic()
+
+    def step_seconds(self, passes: Sequence[Batch]) -> float:
+        """Count a step and return its seconds; one that took suspiciously long was a pause, and counts as short."""
+        now = time.monotonic()
+        seconds, self.last = min(now - self.last, LONGEST_STEP_SECONDS), now
+        self.worked += seconds
+        self.images += sum(len(degraded) for degraded, _, _ in passes)
+        return seconds
+
+    def has_news(self) -> bool:
+        """Return whether it is time for a record."""
+        if time.monotonic() - self.told < SECONDS_BETWEEN_RECORDS:
+            return False
+        self.told = time.monotonic()
+        return True
+
+    @property
+    def images_per_second(self) -> float:
+        """Patches a second, of this process."""
+        return self.images / max(self.worked, 1e-9)
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the time that was spent waiting for samples."""
+        return self.waited / max(self.worked, 1e-9)
+
+
+def perceptual_loss(net: str, device: torch.device) -> Loss:
+    """Return LPIPS as a differentiable loss on (N,3,H,W) in [0,1].
+
+    Raises:
+        WeightsError: its trunk is not on this machine.
+    """
+    from restore.fetching import find_weights  # noqa: PLC0415  LPIPS takes seconds to import
+    from restore.metrics.lpips import load_lpips  # noqa: PLC0415  see above
+
+    network = load_lpips(net, find_weights(f"lpips-{net}")).network.to(device).requires_grad_(requires_grad=False)
+
+    def loss(restored: Tensor, reference: Tensor) -> Tensor:
+        distance: Tensor = network(2 * restored - 1, 2 * reference - 1)
+        return distance.mean()
+
+    return loss
+
+
+def _loss_of(config: TrainConfig, device: torch.device) -> Loss:
+    loss = config.loss
+    perceptual = perceptual_loss(loss.lpips_net, device) if loss.lpips else None
+    return build_loss(loss.kind, eps=loss.eps, fft=loss.fft, lpips=loss.lpips, perceptual=perceptual)
+
+
+def _check_soundness(state: TrainState, loss: float, norm: float) -> None:
+    """Refuse a step that would spoil the weights. The gradient is that of the whole team, so all decide alike."""
+    if state.scaler.is_enabled() and not math.isfinite(norm):
+        if state.scaler.get_scale() < 1:
+            raise DivergedError(f"float16 overflows at step {state.step}; resume with --set precision=bf16")
+        return  # the scaler leaves the step out and scales less
+    if not math.isfinite(norm):
+        raise DivergedError(f"the loss became {loss} at step {state.step}; resume with a lower optimiser.lr")
+    if norm > EXPLOSION * state.usual_norm > 0:
+        raise DivergedError(f"the gradients exploded at step {state.step}; resume with a lower optimiser.lr")
+    state.usual_norm = 0.98 * state.usual_norm + 0.02 * norm if state.usual_norm else norm
+
+
+def _agree(state: TrainState, team: Team) -> None:
+    """Make sure that all start from one state, and compute in the number format that the first found faster."""
+    if team.agree(state.step)[0] != team.size * state.step:
+        raise UsageError("the processes see different checkpoints; --out must lie where all machines see it")
+    formats = list(DTYPES.values())
+    chosen = formats[int(team.agree(team.leads * formats.index(state.dtype))[0])]
+    if chosen != state.dtype:
+        state.use(chosen)
+
+
+def _rewound(state: TrainState, config: TrainConfig, run_dir: Path) -> TrainState:
+    """Return the last good state, set to go on with other samples and half the learning rate."""
+    good = TrainState.fresh(config, state.device)
+    good.use(state.dtype)
+    if (saved := load_checkpoint(run_dir)) is not None:
+        good.load_dict(saved)
+    good.num_rewinds, good.lr_scale = state.num_rewinds + 1, state.lr_scale / 2
+    return good
+
+
+def _keep_recipe(config: TrainConfig, run_dir: Path) -> None:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(run_dir / "config.toml", config.as_toml().encode())
+    except OSError as error:
+        raise OutputError(f"{run_dir}: {error.strerror or error}; choose another --out") from error

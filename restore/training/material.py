@@ -1,0 +1,150 @@
+"""What a run learns from, and what it is checked on."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from restore.config import TrainConfig
+from restore.data import Batch, Request, Source, TrainSamples, batches, open_pairs, open_photos, split
+from restore.degradations import draw
+from restore.distributed import Team
+from restore.errors import UsageError
+from restore.metrics import psnr
+
+VALIDATION_SIZE = 256
+VALIDATION_PICTURES = 32  # at most
+OTHER_SAMPLES = 1_000_003  # added to the seed by each rewind
+
+
+@dataclass(frozen=True)
+class Material:
+    """Pictures to train on, and others to validate on: clean photographs, or pairs of degraded and reference ones."""
+
+    training: Source
+    held_out: Source
+    is_paired: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        config: TrainConfig,
+        *,
+        clean: Path | None = None,
+        degraded: Path | None = None,
+        reference: Path | None = None,
+        validation: Path | None = None,
+    ) -> Material:
+        """Open a folder or pack of clean photographs, or two folders of pairs; nothing is decoded yet.
+
+        Args:
+            config: its `data` say how much memory decoded pictures may take and what share is held out.
+            clean: photographs that the recipe degrades.
+            degraded: pictures to restore, with a reference of the same name each.
+            reference: what they should become.
+            validation: clean photographs to validate on, instead of a share of the others.
+
+        Raises:
+            UsageError: neither or both kinds are given, the recipe degrades nothing, or pairs do not match.
+            NothingToDoError: no pictures.
+        """
+        cache_bytes = int(config.data.cache_gb * 1e9)
+        if degraded is None and reference is None and clean is not None:
+            source: Source = open_photos(clean, cache_bytes=cache_bytes)
+        elif degraded is not None and reference is not None and clean is None:
+            source = open_pairs(degraded, reference, cache_bytes=cache_bytes)
+        else:
+            raise UsageError("name either a folder of clean photographs, or --degraded with --reference")
+        if (clean or validation) and not config.degradations:
+            raise UsageError("the recipe degrades nothing: add a [[degradations]] table, or give pairs")
+        if validation is not None:
+            return cls(source, open_photos(validation, cache_bytes=cache_bytes), is_paired=clean is None)
+        return cls(*split(source, config.data.validation_share), is_paired=clean is None)
+
+
+def sample_stream(
+    config: TrainConfig,
+    material: Material,
+    team: Team,
+    *,
+    first_step: int,
+    progress_at: Callable[[int], float],
+    num_rewinds: int = 0,
+) -> Generator[Batch]:
+    """Yield the batches of one process, those of `optimiser.accumulation` passes for each step.
+
+    The samples of a pass depend on its number, the process and the seed alone: a run goes on with the right ones from
+    any step, and N processes see what one process sees in N times as many passes.
+
+    Args:
+        config: the recipe.
+        material: to draw from.
+        team: the processes that share the passes.
+        first_step: to yield for.
+        progress_at: share of the budget used up at a step, which decides the size of the patches.
+        num_rewinds: so far; each one goes on with other samples.
+    """
+    passes_a_step = config.optimiser.accumulation
+
+    def requests() -> Iterator[list[Request]]:
+        for number in itertools.count(first_step * passes_a_step):
+            stage = config.patch_stage(progress_at(number // passes_a_step))
+            first = (number * team.size + team.rank) * stage.batch_size
+            yield [Request(first + index, stage.size) for index in range(stage.batch_size)]
+
+    samples = TrainSamples(
+        material.training,
+        None if material.is_paired else config.degradations,
+        seed=config.seed + OTHER_SAMPLES * num_rewinds,
+        told_share=config.data.told_share,
+        grey_share=config.data.grey_share,
+    )
+    yield from batches(samples, requests(), config.data.workers)
+
+
+@torch.no_grad()
+def validate(network: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> tuple[float, Tensor]:
+    """Restore the central patches of held-out pictures, degraded the same way every time.
+
+    Args:
+        network: in evaluation mode, on the device.
+        source: held-out pictures.
+        config: its degradations are drawn from with a generator for each picture.
+        device: of the network.
+
+    Returns:
+        The mean PSNR in dB, and the first samples as (N,3,H,3W): degraded, restored, reference.
+    """
+    scores: list[float] = []
+    rows: list[Tensor] = []
+    for index in range(min(len(source), VALIDATION_PICTURES)):
+        degraded, reference = _central_sample(source, index, config)
+        restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
+        scores.append(min(psnr(reference, restored), 100.0))
+        if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
+            rows.append(torch.cat([degraded, restored, reference], dim=-1))
+    return statistics.fmean(scores), torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
+
+
+def _central_sample(source: Source, index: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    picture = source.read(index)
+    if isinstance(picture, tuple):
+        degraded, reference = (_centre(side) for side in picture)
+        return degraded, reference
+    generator = torch.Generator().manual_seed(index)
+    drawn = draw(config.degradations, _centre(picture), generator)
+    return drawn.image, drawn.reference
+
+
+def _centre(picture: Tensor) -> Tensor:
+    """Return the middle of an integer picture as float32 in [0,1]."""
+    height, width = picture.shape[-2:]
+    top, left = max(0, height - VALIDATION_SIZE) // 2, max(0, width - VALIDATION_SIZE) // 2
+    patch = picture[:, top : top + VALIDATION_SIZE, left : left + VALIDATION_SIZE]
+    return patch.float() / (255 if picture.dtype == torch.uint8 else 65535)

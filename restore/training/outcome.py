@@ -1,0 +1,133 @@
+"""What a run leaves: checkpoints, the last and the best weights, and the start of a model card."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restore.atomic import write_atomically
+from restore.checkpoint import list_checkpoints, save_checkpoint
+from restore.config import TrainConfig
+from restore.data import describe
+from restore.distributed import Team
+from restore.errors import DivergedError, OutputError
+from restore.logbook import Logbook
+from restore.training.material import Material, validate
+from restore.training.state import TrainState
+from restore.weights import save_weights
+
+
+class Keeper:
+    """Keeps what a run has reached; only the leading process writes.
+
+    Args:
+        config: the recipe.
+        material: what the run learns from.
+        run_dir: where to write.
+        team: the processes of the run.
+        logbook: of the leading process.
+    """
+
+    def __init__(self, config: TrainConfig, material: Material, run_dir: Path, team: Team, logbook: Logbook) -> None:
+        self.config = config
+        self.material = material
+        self.run_dir = run_dir
+        self.team = team
+        self.logbook = logbook
+        self.losses: list[float] = []
+        self.saved_at: float | None = None
+
+    def is_due(self, state: TrainState) -> bool:
+        """Return whether the time between two checkpoints has passed."""
+        if self.saved_at is None:
+            self.saved_at = state.seconds
+        return self.team.leads and state.seconds - self.saved_at >= 60 * self.config.checkpoint.minutes
+
+    def save(self, state: TrainState) -> None:
+        """Validate, and write state, weights and card; weights that are not finite never replace good ones.
+
+        Raises:
+            DivergedError: the weights are not finite; nothing was written.
+            OutputError: the folder cannot be written; the last checkpoint stays.
+        """
+        if not state.is_finite():
+            raise DivergedError(f"{self.run_dir}: the weights are no longer finite at step {state.step}")
+        self.saved_at = state.seconds
+        losses, self.losses = self.losses, []
+        if not self.team.leads:
+            return
+        found, pictures = validate(state.average, self.material.held_out, self.config, state.device)
+        is_best = found > state.best_psnr_db
+        state.best_psnr_db = max(found, state.best_psnr_db)
+        document = self._document(state, found)
+        try:
+            self._write_weights(state, document, is_best=is_best)
+            self._write_state(state, "checkpoint")
+        except OSError as error:
+            raise OutputError(f"{self.run_dir}: {error.strerror or error}; the last checkpoint stays") from error
+        self.logbook.write(
+            "checkpoint",
+            step=state.step,
+            minutes=round(state.seconds / 60, 3),
+            loss=statistics.fmean(losses) if losses else None,
+            validation_psnr_db=round(found, 4),
+        )
+        self.logbook.show(pictures, state.step)
+
+    def keep_before_decay(self, state: TrainState, progress: float) -> None:
+        """Save, once, the state from which a longer run can go on: the one before the learning rate falls."""
+        falls = self.config.schedule.kind == "stable-decay" and progress >= self.config.schedule.decay_start
+        if falls and self.team.leads and not list_checkpoints(self.run_dir, "stable"):
+            self._write_state(state, "stable")
+
+    def _write_state(self, state: TrainState, kind: str) -> None:
+        max_mb = self.config.checkpoint.max_mb
+        max_bytes = None if max_mb is None else int(max_mb * 1e6)
+        save_checkpoint(self.run_dir, state.as_dict(self.config), kind=kind, max_bytes=max_bytes)
+
+    def _write_weights(self, state: TrainState, document: dict[str, Any], *, is_best: bool) -> None:
+        for name in ("last", "best") if is_best else ("last",):
+            save_weights(self.run_dir / f"{name}.safetensors", state.average, document)
+        write_atomically(self.run_dir / "card.md", card(document).encode())
+
+    def _document(self, state: TrainState, found: float) -> dict[str, Any]:
+        """Describe the weights for their file."""
+        return {
+            "name": self.config.name,
+            "task": str(self.config.task),
+            "architecture": "nafnet",
+            "network": self.config.network.as_dict(),
+            "training": {
+                "config": self.config.as_dict(),
+                "steps": state.step,
+                "minutes": round(state.seconds / 60, 1),
+                "validation_psnr_db": round(found, 3) if math.isfinite(found) else None,
+                "threads": torch.get_num_threads(),
+                "processes": self.team.size,
+                "photographs": describe(self.material.training),
+            },
+        }
+
+
+def card(document: dict[str, Any]) -> str:
+    """Return the start of a model card: what the run knows of itself, and what its maker has to add."""
+    training = document["training"]
+    pictures = "".join(
+        f"- {name}: {num} pictures, licence: (state it)\n" for name, num in training["photographs"].items()
+    )
+    return (
+        f"# {document['name']}\n\n"
+        f"Task: {document['task']}. {training['steps']:,} steps in {training['minutes']} minutes, "
+        f"{training['processes']} process(es) of {training['threads']} thread(s), "
+        f"seed {training['config']['seed']}, {time.strftime('%Y-%m-%d')}.\n\n"
+        f"Validation PSNR of the averaged weights: {training['validation_psnr_db']} dB (central patches of held-out "
+        "pictures, degraded as in training).\n\n"
+        f"## Data\n\n{pictures}\n"
+        "## Recipe\n\nIn the weights' metadata, and in `config.toml` beside them.\n\n"
+        "## Failures seen\n\n(open restored pictures and describe them)\n"
+    )

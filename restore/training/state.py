@@ -1,0 +1,201 @@
+"""All that a step of training changes, and where it comes from: a seed, a checkpoint, or other weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Adam, AdamW, Optimizer
+
+from restore.checkpoint import list_checkpoints, load_checkpoint
+from restore.config import TrainConfig, differences
+from restore.errors import UsageError, WeightsError
+from restore.models import NAFNet
+from restore.optim import build_muon
+from restore.weights import load_weights
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PLAIN = ("step", "seconds", "best_psnr_db", "usual_norm", "lr_scale", "num_rewinds")  # attributes saved as they are
+
+
+@dataclass
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+        network: what is trained.
+        average: the moving average of its weights, which is kept.
+        optimisers: of its parameters.
+        scaler: of the loss, under float16.
+        dtype: of the computation.
+        step: number of steps taken; with the seed it is the position in the data, too.
+        seconds: of training, pauses left out.
+        best_psnr_db: highest validation PSNR so far.
+        usual_norm: running mean of the gradient's length.
+        lr_scale: halved by every rewind.
+        num_rewinds: so far; each goes on with other samples.
+    """
+
+    network: NAFNet
+    average: NAFNet
+    optimisers: list[Optimizer]
+    scaler: torch.amp.GradScaler
+    dtype: torch.dtype = torch.float32
+    step: int = 0
+    seconds: float = 0.0
+    best_psnr_db: float = -math.inf
+    usual_norm: float = 0.0
+    lr_scale: float = 1.0
+    num_rewinds: int = 0
+
+    @classmethod
+    def fresh(cls, config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
+        """Return the state before the first step; it depends on the seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = NAFNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        return cls(network, average, build_optimisers(network, config), _scaler(device, torch.float32))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def use(self, dtype: torch.dtype) -> None:
+        """Compute in a number format; float16 needs its loss scaled."""
+        self.dtype = dtype
+        self.scaler = _scaler(self.device, dtype)
+
+    def start_from(self, name_or_path: str | Path) -> None:
+        """Take the weights of a file instead of random ones.
+
+        Raises:
+            WeightsError: they cannot be read, or are of another network.
+        """
+        network, info = load_weights(name_or_path)
+        theirs, ours = network.state_dict(), self.network.state_dict()
+        told = {"noise_level.weight"} - theirs.keys()  # a network that was told nothing so far can learn to be
+        for key in sorted(ours.keys() | theirs.keys()):
+            if key not in told and (key not in ours or key not in theirs or ours[key].shape != theirs[key].shape):
+                raise WeightsError(f"{info.path}: of another network than the recipe's, as {key} shows; change either")
+        for module in (self.network, self.average):
+            module.load_state_dict(ours | theirs)
+
+    def as_dict(self, config: TrainConfig) -> dict[str, Any]:
+        """Return what a checkpoint holds: the recipe, tensors and plain numbers."""
+        return {
+            "config": config.as_dict(),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "scaler": self.scaler.state_dict(),
+            "dtype": next(name for name, dtype in DTYPES.items() if dtype == self.dtype),
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def load_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.network.load_state_dict(saved["network"])
+        self.average.load_state_dict(saved["average"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.use(DTYPES[saved["dtype"]])
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        for name in PLAIN:
+            setattr(self, name, saved[name])
+
+    def is_finite(self) -> bool:
+        """Return whether every weight is."""
+        return all(bool(weight.isfinite().all()) for weight in self.network.parameters())
+
+
+def prepare_state(
+    config: TrainConfig, run_dir: Path, device: torch.device, *, init: str | Path | None, resume: bool
+) -> TrainState:
+    """Return the state that a run starts or goes on from.
+
+    A finished or running `stable-decay` run may be resumed with a larger budget: it goes on from the state before its
+    learning rate fell.
+
+    Raises:
+        UsageError: the folder holds a run and `resume` is not set, or one of another recipe.
+        WeightsError: the checkpoints or the first weights cannot be read.
+    """
+    found = list_checkpoints(run_dir)
+    if found and not resume:
+        raise UsageError(f"{run_dir}: holds a run already; --resume goes on with it, or choose another folder")
+    state = TrainState.fresh(config, device)
+    if found:
+        state.load_dict(_saved_for(config, run_dir))
+        return state
+    if init is not None:
+        state.start_from(init)
+    state.use(choose_dtype(config, device))
+    return state
+
+
+def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
+    saved = load_checkpoint(run_dir)
+    assert saved is not None
+    changed = differences(saved["config"], config.as_dict())
+    if not changed:
+        return saved
+    if set(changed) <= {"budget.steps", "budget.minutes"} and config.schedule.kind != "cosine":
+        before_decay = load_checkpoint(run_dir, "stable")
+        candidate = before_decay or saved
+        if config.budget.progress(candidate["step"], candidate["seconds"]) < config.schedule.decay_start:
+            return candidate
+    told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
+    raise UsageError(f"{run_dir}: the run has another recipe ({told}); restore it, or choose another folder")
+
+
+def build_optimisers(network: NAFNet, config: TrainConfig) -> list[Optimizer]:
+    """Return the optimisers of a recipe: Muon with AdamW, or one for everything."""
+    chosen = config.optimiser
+    if chosen.kind == "muon":
+        return build_muon(network, lr=chosen.lr, adamw_lr=chosen.adamw_lr, betas=chosen.betas)
+    parameters = list(network.parameters())
+    if chosen.kind == "adamw":
+        return [AdamW(parameters, lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay)]
+    return [Adam(parameters, lr=chosen.lr, betas=chosen.betas)]
+
+
+def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Return the number format of a recipe.
+
+    `auto` is bfloat16 on a CPU where a few timed steps show that it is faster, and on CUDA where the device has it,
+    float16 where it has not.
+
+    Raises:
+        UsageError: float16 on a CPU.
+    """
+    if config.precision == "fp16" and device.type == "cpu":
+        raise UsageError("precision fp16 needs CUDA; choose auto, fp32 or bf16")
+    if config.precision != "auto":
+        return DTYPES[config.precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    stage = config.patches[0]
+    patches = torch.rand(stage.batch_size, 3, stage.size, stage.size, generator=torch.Generator().manual_seed(0))
+    patches = patches.contiguous(memory_format=torch.channels_last)
+    trial = TrainState.fresh(config, device)
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(4):
+        for dtype, times in seconds.items():
+            started = time.perf_counter()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = trial.network(patches).float().square().mean()
+            loss.backward()
+            times.append(time.perf_counter() - started)
+    return min(seconds, key=lambda dtype: min(seconds[dtype]))
+
+
+def _scaler(device: torch.device | str, dtype: torch.dtype) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(torch.device(device).type, enabled=dtype == torch.float16)

@@ -1,0 +1,298 @@
+"""`restore train` as a person runs it: what it leaves, how it stops, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from restore.weights import load_weights
+from tests.cli.conftest import Restore, noisy_picture, save
+
+RECIPE = """
+name = "small"
+patches = [{ start = 0.0, size = 16, batch_size = 2 }]
+budget = { steps = 6 }
+precision = "fp32"
+
+[network]
+width = 8
+encoder = [{ num_blocks = 1 }]
+middle = { num_blocks = 1 }
+decoder = [{ num_blocks = 1 }]
+stem = 2
+[[degradations]]
+steps = [{ kind = "gaussian-noise", sigma = [0, 50] }]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "restore", "train", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def weights_of(run: Path) -> dict[str, Tensor]:
+    return load_weights(run / "last.safetensors")[0].state_dict()
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def is_one_line(process: subprocess.CompletedProcess[str], code: int, *words: str) -> bool:
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error:")]
+    assert process.returncode == code, process.stderr
+    assert "Traceback" not in process.stderr
+    assert len(lines) == 1, process.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+    return True
+
+
+def test_a_run_is_ready_for_denoise(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    trained = restore("train", recipe, photographs, "--out", "run")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.strip() == "run/best.safetensors"
+    assert "validation" in trained.stderr
+    assert restore("denoise", photographs, "out", "--model", "run").returncode == 0
+    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+
+
+def test_show_prints_a_recipe_that_trains(restore: Restore, recipe: Path, tmp_path: Path) -> None:
+    shown = restore("train", recipe, "--set", "optimiser.lr=0.5", "--show")
+    assert shown.returncode == 0
+    assert 'kind = "muon", lr = 0.5' in shown.stdout
+    (tmp_path / "shown.toml").write_text(shown.stdout)
+    assert restore("train", "shown.toml", "--show").stdout == shown.stdout
+
+
+def test_a_pack_trains_like_its_folder(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    packed = restore("train", "pack", photographs, "--out", "pack.tar", "--max-mb", "1")
+    assert packed.returncode == 0, packed.stderr
+    assert "3 pictures" in packed.stderr
+    for source, run in ((photographs, "one"), ("pack.tar", "other")):
+        assert restore("train", recipe, source, "--out", run).returncode == 0
+    assert equal(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
+
+
+def test_pairs_train_and_those_that_do_not_match_are_named(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    pairs = ("--degraded", photographs, "--reference", photographs)
+    assert restore("train", recipe, "--out", "run", *pairs).returncode == 0
+    (tmp_path / "other").mkdir()
+    save(tmp_path / "other" / "a.png", noisy_picture(0))
+    lonely = restore("train", recipe, "--out", "r2", "--degraded", photographs, "--reference", tmp_path / "other")
+    assert is_one_line(lonely, 2, "b")
+    save(photographs / "a.png", noisy_picture(0, height=20))
+    for name in ("b.jpg", "deeper/c.png"):
+        (photographs / name).unlink()
+    differs = restore("train", recipe, "--out", "r3", "--degraded", photographs, "--reference", tmp_path / "other")
+    assert is_one_line(differs, 2, "a.png")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_saved_and_resumes_to_the_bit(  # noqa: PLR0917  fixtures
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    options = ("--max-steps", "600", "--threads", "1")
+    process = start(recipe, photographs, "--out", "run", *options, cwd=tmp_path)
+    wait_for((tmp_path / "run" / "log.jsonl").exists)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "--resume" in said
+    steps = load_weights(tmp_path / "run")[1].document["training"]["steps"]
+    assert steps < 600
+    assert restore("train", recipe, photographs, "--out", "run", *options, "--resume").returncode == 0
+    assert restore("train", recipe, photographs, "--out", "whole", *options).returncode == 0
+    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_a_killed_run_loses_one_interval_and_resumes_to_the_bit(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    options = ("--max-steps", "400", "--threads", "1", "--set", "checkpoint.minutes=0.005")
+    process = start(recipe, photographs, "--out", "run", *options, cwd=tmp_path)
+    wait_for(lambda: len(list((tmp_path / "run").glob("checkpoint-*.pt"))) > 1)
+    process.kill()
+    process.communicate()
+    newest = max((tmp_path / "run").glob("checkpoint-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])  # as if killed by a file system that forgets
+    (tmp_path / "run" / ".checkpoint-00000399.pt.tmp").write_bytes(b"half")  # and while saving
+    assert restore("train", recipe, photographs, "--out", "run", *options, "--resume").returncode == 0
+    assert restore("train", recipe, photographs, "--out", "whole", *options).returncode == 0
+    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+def test_a_run_is_not_overwritten_nor_changed(restore: Restore, recipe: Path, photographs: Path) -> None:
+    run = ("train", recipe, photographs, "--out", "run")
+    assert restore(*run).returncode == 0
+    assert is_one_line(restore(*run), 2, "--resume")
+    assert is_one_line(restore(*run, "--resume", "--set", "seed=4"), 2, "seed was 0 and is 4")
+
+
+def test_a_loss_that_diverges_stops_with_its_code_and_keeps_nothing_bad(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    wild = ("--set", "optimiser.kind=adam", "--set", "optimiser.lr=1e30", "--set", "schedule.kind=constant")
+    diverged = restore("train", recipe, photographs, "--out", "run", *wild)
+    assert is_one_line(diverged, 7, "optimiser.lr")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+    rewinds = restore("train", recipe, photographs, "--out", "r2", *wild, "--set", "on_divergence=rewind")
+    assert is_one_line(rewinds, 7)
+    assert "diverged; back to step 0" in rewinds.stderr
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize("damage", ["pickle", "truncated", "empty", "garbage", "flipped", "other network", "missing"])
+def test_weights_to_start_from_are_refused(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path, damage: str
+) -> None:
+    assert restore("train", recipe, photographs, "--out", "run").returncode == 0
+    good = (tmp_path / "run" / "best.safetensors").read_bytes()
+    init, settings = tmp_path / "bad.safetensors", []
+    if damage == "pickle":
+        init = tmp_path / "bad.pth"
+        init.write_bytes(pickle.dumps(Malicious()))
+    elif damage == "flipped":
+        init.write_bytes(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:])
+    elif damage == "other network":
+        init.write_bytes(good)
+        settings = ["--set", "network.width=12"]
+    elif damage != "missing":
+        init.write_bytes({"truncated": good[: len(good) // 2], "empty": b"", "garbage": b"x" * 500}[damage])
+    refused = restore("train", recipe, photographs, "--out", "r2", "--init", init, *settings)
+    assert is_one_line(refused, 4, str(init))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_corrupt_pictures_are_passed_over_and_too_many_stop(restore: Restore, recipe: Path, photographs: Path) -> None:
+    (photographs / "broken.png").write_bytes((photographs / "a.png").read_bytes()[:60])
+    assert restore("train", recipe, photographs, "--out", "run", "--max-steps", "40").returncode == 0
+    for index in range(6):
+        (photographs / f"broken{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    stopped = restore("train", recipe, photographs, "--out", "r2", "--max-steps", "200")
+    assert is_one_line(stopped, 3, "broken")
+
+
+def test_pictures_smaller_than_the_patch_are_mirrored(restore: Restore, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    save(tmp_path / "tiny" / "a.png", noisy_picture(0, height=3, width=5))
+    assert restore("train", recipe, "tiny", "--out", "run").returncode == 0
+
+
+def test_nothing_to_train_on(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert is_one_line(restore("train", recipe, "empty", "--out", "run"), 3, "empty")
+    assert is_one_line(restore("train", recipe, "missing", "--out", "run"), 2, "missing")
+    assert is_one_line(restore("train", recipe, "--out", "run"), 2, "--degraded")
+    assert is_one_line(restore("train", recipe, photographs), 2, "--out RUN")
+    assert is_one_line(restore("train", "small", photographs, "--out", "run"), 2, "recipe")
+    assert is_one_line(
+        restore("train", recipe, photographs, "--out", "run", "--max-minutes", "1", "--max-steps", "1"), 2
+    )
+
+
+def test_a_device_that_is_missing(restore: Restore, recipe: Path, photographs: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    assert is_one_line(restore("train", recipe, photographs, "--out", "run", "--device", "cuda"), 6, "--device cpu")
+
+
+def test_a_folder_that_cannot_be_written(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert is_one_line(restore("train", recipe, photographs, "--out", "file/run"), 5, "--out")
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes below one, by Linux's own list."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
+
+
+@needs_proc
+def test_a_killed_worker_is_named(recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    options = ("--max-steps", "100000", "--set", "data.workers=1")
+    process = start(recipe, photographs, "--out", "run", *options, cwd=tmp_path)
+    wait_for((tmp_path / "run" / "log.jsonl").exists)
+
+    def kill_worker() -> bool:
+        for child in children_of(process.pid):
+            if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text():
+                os.kill(child, signal.SIGKILL)
+        return process.poll() is not None
+
+    wait_for(kill_worker)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode not in (0, 70), said
+    assert "Traceback" not in said
+    assert "workers" in said
+
+
+def test_two_processes_equal_one_with_twice_the_passes(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    two = restore("train", recipe, photographs, "--out", "two", "--processes", "2")
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.strip() == "two/best.safetensors"
+    one = restore("train", recipe, photographs, "--out", "one", "--threads", "1", "--set", "optimiser.accumulation=2")
+    assert one.returncode == 0, one.stderr
+    for ours, theirs in zip(weights_of(tmp_path / "one").values(), weights_of(tmp_path / "two").values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_team_ends_together(recipe: Path, photographs: Path, tmp_path: Path, number: signal.Signals) -> None:
+    process = start(recipe, photographs, "--out", "run", "--max-steps", "100000", "--processes", "2", cwd=tmp_path)
+    wait_for((tmp_path / "run" / "log.jsonl").exists)
+    team = children_of(process.pid)
+    ranks = [pid for pid in team if b"restore" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(ranks) == 2
+    os.kill(ranks[1] if number == signal.SIGKILL else process.pid, number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 if number == signal.SIGINT else process.returncode not in (0, 70), said
+    assert not [pid for pid in team if Path(f"/proc/{pid}").exists()]
+    if number == signal.SIGINT:
+        assert list((tmp_path / "run").glob("checkpoint-*.pt"))
+
+
+def test_the_log_is_json(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    assert restore("train", recipe, photographs, "--out", "run").returncode == 0
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert events == ["start", "checkpoint"]

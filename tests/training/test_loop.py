@@ -1,0 +1,213 @@
+"""restore.training.loop: it learns, it resumes to the bit, it stops when it diverges."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from restore.checkpoint import list_checkpoints
+from restore.config import TrainConfig
+from restore.data import Batch
+from restore.errors import DivergedError, UsageError, WeightsError
+from restore.losses import charbonnier_loss
+from restore.training import Material, TrainState, loop, train
+from restore.training.loop import learning_rate_factor, train_step
+from restore.weights import load_weights
+
+
+def batch(seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    clean = torch.rand(4, 3, 1, 1, generator=generator).expand(-1, -1, 16, 16).contiguous()
+    return Batch(clean + 0.1 * torch.randn(clean.shape, generator=generator), torch.full((4,), -1.0), clean)
+
+
+def changed(config: TrainConfig, **values: Any) -> TrainConfig:
+    return TrainConfig.model_validate(config.as_dict() | values)
+
+
+def weights_of(run: Path, name: str = "last") -> dict[str, Tensor]:
+    return load_weights(run / f"{name}.safetensors")[0].state_dict()
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_overfits_one_batch(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    losses = [train_step(state, [batch()], state.network, charbonnier_loss, config)[0] for _ in range(150)]
+    assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adam"])
+def test_other_optimisers_learn_too(config: TrainConfig, kind: str) -> None:
+    other = changed(config, optimiser={"kind": kind, "lr": 2e-3, "clip_norm": 1.0})
+    state = TrainState.fresh(other)
+    losses = [train_step(state, [batch()], state.network, charbonnier_loss, other)[0] for _ in range(60)]
+    assert losses[-1] < losses[0] / 1.5
+
+
+def test_clipping_shortens_the_step_and_not_the_reported_gradient(config: TrainConfig) -> None:
+    def step(clip_norm: float | None) -> tuple[float, Tensor]:
+        other = changed(config, optimiser={"kind": "adam", "lr": 0.1, "clip_norm": clip_norm, "betas": [0.0, 0.0]})
+        state = TrainState.fresh(other)
+        for optimiser in state.optimisers:
+            for group in optimiser.param_groups:
+                group["eps"] = 1.0  # so that the step is as long as the gradient
+        before = state.network.ending.weight.detach().clone()
+        norm = train_step(state, [batch()], state.network, charbonnier_loss, other)[1]
+        return norm, state.network.ending.weight.detach() - before
+
+    free_norm, free = step(None)
+    clipped_norm, clipped = step(1e-3)
+    assert clipped_norm == free_norm > 1e-3
+    assert clipped.norm() < free.norm() / 10
+
+
+def test_accumulated_passes_are_one_step_of_their_mean_gradient(config: TrainConfig) -> None:
+    whole, parts = TrainState.fresh(config), TrainState.fresh(config)
+    halves = [Batch(*(tensor[half] for tensor in batch())) for half in (slice(0, 2), slice(2, 4))]
+    train_step(whole, [batch()], whole.network, charbonnier_loss, config)
+    train_step(parts, halves, parts.network, charbonnier_loss, config)
+    assert parts.step == 1
+    for one, other in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=0)  # Newton–Schulz magnifies rounding
+
+
+def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    heard: list[Any] = []
+    path = train(config, material, run, on_record=heard.append)
+    network, info = load_weights(path)
+    assert load_weights(run)[1].path == path == run / "best.safetensors"
+    assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    assert info.document["training"]["steps"] == 6
+    assert info.document["training"]["photographs"] == {".": 1, "deeper": 1}
+    assert TrainConfig.model_validate(info.document["training"]["config"]) == config
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["event"] for record in records] == ["start", "checkpoint"]
+    assert records == heard
+    assert "deeper: 1 pictures" in (run / "card.md").read_text()
+    assert (run / "config.toml").is_file()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
+    config: TrainConfig, material: Material, tmp_path: Path, workers: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    with_workers = changed(config, data=config.data.model_dump() | {"workers": workers})
+    train(with_workers, material, whole)
+    asked = iter([False, False, False, True])
+    train(with_workers, material, parts, should_stop=lambda: next(asked))
+    assert load_weights(parts)[1].document["training"]["steps"] == 3
+    train(with_workers, material, parts, resume=True)
+    assert equal(weights_of(whole), weights_of(parts))
+
+
+def test_a_folder_with_a_run_is_not_overwritten(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    train(config, material, tmp_path / "run")
+    with pytest.raises(UsageError, match="--resume"):
+        train(config, material, tmp_path / "run")
+    with pytest.raises(UsageError, match="seed was 0 and is 1"):
+        train(changed(config, seed=1), material, tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match="budget"):  # the cosine has ended
+        train(changed(config, budget={"steps": 9}), material, tmp_path / "run", resume=True)
+
+
+def test_a_stable_run_goes_on_from_before_its_decay(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    schedule = {"kind": "stable-decay", "warmup": 0.1, "decay": 0.5}
+    short = changed(config, schedule=schedule)
+    long = changed(config, schedule=schedule, budget={"steps": 12}, patches=[config.patches[0].model_dump()])
+    short = changed(short, patches=[config.patches[0].model_dump()])
+    train(short, material, tmp_path / "continued")
+    assert [path.name for path in list_checkpoints(tmp_path / "continued", "stable")] == ["stable-00000003.pt"]
+    train(long, material, tmp_path / "continued", resume=True)
+    records = [json.loads(line) for line in (tmp_path / "continued" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
+    assert records[-1]["step"] == 12
+
+
+def test_training_may_start_from_other_weights(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    first = train(config, material, tmp_path / "first")
+    still = changed(config, optimiser={"kind": "adam", "lr": 1e-12}, ema_decay=0.0)
+    train(still, material, tmp_path / "second", init=first)
+    for one, other in zip(weights_of(tmp_path / "second").values(), load_weights(first)[0].parameters(), strict=False):
+        torch.testing.assert_close(one, other.detach(), atol=1e-6, rtol=1e-6)
+    wider = changed(config, network=config.network.as_dict() | {"width": 12})
+    with pytest.raises(WeightsError, match="another network"):
+        train(wider, material, tmp_path / "third", init=first)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    before = {key: value.clone() for key, value in state.network.state_dict().items()}
+    degraded, told, reference = batch()
+    with pytest.raises(DivergedError, match="step 0") as caught:
+        train_step(state, [Batch(degraded * torch.nan, told, reference)], state.network, charbonnier_loss, config)
+    assert caught.value.exit_code == 7
+    assert equal(before, state.network.state_dict())
+
+
+def test_an_exploding_gradient_stops_too(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    train_step(state, [batch()], state.network, charbonnier_loss, config)
+    with pytest.raises(DivergedError, match="exploded"):
+        train_step(state, [batch()], state.network, lambda one, other: 1e6 * charbonnier_loss(one, other), config)
+
+
+def test_a_run_told_to_rewind_goes_on_with_other_samples(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def breaks_once(*arguments: Any, **options: Any) -> tuple[float, float]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise DivergedError("the loss became nan")
+        return train_step(*arguments, **options)
+
+    monkeypatch.setattr(loop, "train_step", breaks_once)
+    train(changed(config, on_divergence="rewind"), material, tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["event"] for record in records] == ["start", "rewind", "start", "checkpoint"]
+    assert records[1]["lr_scale"] == 0.5
+    calls = 0
+    with pytest.raises(DivergedError):
+        train(config, material, tmp_path / "other")
+
+
+def test_weights_that_are_not_finite_replace_nothing(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    asked = iter([False, False, True])
+    train(config, material, run, should_stop=lambda: next(asked))
+    kept = (run / "best.safetensors").read_bytes()
+
+    def spoils(state: TrainState, *_: Any) -> tuple[float, float]:
+        with torch.no_grad():
+            state.network.intro.weight.fill_(math.inf)
+        state.step += 1
+        return 0.1, 0.1
+
+    monkeypatch.setattr(loop, "train_step", spoils)
+    with pytest.raises(DivergedError):
+        train(config, material, run, resume=True)
+    assert (run / "best.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("cosine", [1.0, 0.0]), ("stable-decay", [1.0, 0.0]), ("constant", [1.0, 1.0])]
+)
+def test_schedules_reach_their_ends(config: TrainConfig, kind: str, expected: list[float]) -> None:
+    other = changed(config, schedule={"kind": kind, "warmup": 0.1})
+    assert learning_rate_factor(other, 0.0) == 0
+    assert [learning_rate_factor(other, progress) for progress in (0.1, 1.0)] == pytest.approx(expected)

@@ -1,0 +1,76 @@
+"""restore.training.material: what a run learns from."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from restore.config import TrainConfig
+from restore.distributed import Team
+from restore.errors import UsageError
+from restore.training import Material
+from restore.training.material import sample_stream, validate
+
+
+def first(
+    config: TrainConfig, material: Material, num: int, *, team: Team | None = None, step: int = 0, num_rewinds: int = 0
+) -> list[Tensor]:
+    stream = sample_stream(
+        config,
+        material,
+        team or Team(),
+        first_step=step,
+        progress_at=lambda step: step / 6,
+        num_rewinds=num_rewinds,
+    )
+    return [batch.degraded for batch in itertools.islice(stream, num)]
+
+
+def test_the_stream_goes_on_from_any_step(config: TrainConfig, material: Material) -> None:
+    whole = first(config, material, 5)
+    assert [len(batch) for batch in whole] == [4, 4, 4, 2, 2]  # patches grow half-way
+    for one, other in zip(whole[2:], first(config, material, 3, step=2), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_two_processes_see_what_one_sees_in_twice_the_passes(config: TrainConfig, material: Material) -> None:
+    values = config.as_dict()
+    values["optimiser"] |= {"accumulation": 2}
+    alone = first(TrainConfig.model_validate(values), material, 4)
+    team = [first(config, material, 2, team=Team(rank, 2)) for rank in (0, 1)]
+    for one, other in zip(alone, [team[0][0], team[1][0], team[0][1], team[1][1]], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_rewind_draws_other_samples(config: TrainConfig, material: Material) -> None:
+    assert not torch.equal(first(config, material, 1)[0], first(config, material, 1, num_rewinds=1)[0])
+
+
+def test_pairs_are_taken_as_they_are(config: TrainConfig, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs, tmp_path / "degraded")
+    material = Material.open(config, degraded=tmp_path / "degraded", reference=photographs)
+    assert material.is_paired
+    stream = sample_stream(config, material, Team(), first_step=0, progress_at=lambda _: 0.0)
+    degraded, told, reference = next(stream)
+    assert torch.equal(degraded, reference)
+    assert (told == -1).all()
+    assert validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0] == 100.0  # identical
+
+
+def test_validation_degrades_alike_every_time(config: TrainConfig, material: Material) -> None:
+    one, other = (validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0] for _ in range(2))
+    assert one == other < 60
+
+
+def test_what_to_learn_from_must_be_clear(config: TrainConfig, photographs: Path) -> None:
+    with pytest.raises(UsageError, match="--degraded with --reference"):
+        Material.open(config)
+    with pytest.raises(UsageError, match="--degraded with --reference"):
+        Material.open(config, clean=photographs, degraded=photographs, reference=photographs)
+    with pytest.raises(UsageError, match="degrades nothing"):
+        Material.open(config.model_copy(update={"degradations": ()}), clean=photographs)
