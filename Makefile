@@ -5,9 +5,11 @@ BIN = $(VENV)/bin
 PIP = PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --disable-pip-version-check
 DATA ?= ../shared/data/train
 MINUTES ?= 60
+DEMO_MINUTES ?= 5
+PROCESSES ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean weights-%
+.PHONY: help setup demo train-demo test check bench clean weights-%
 
 help: ## list these targets
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 26
@@ -23,6 +25,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: setup ## restore real photographs with the shipped weights, and look at them
 	$(BIN)/python scripts/demo.py --out demo
+
+train-demo: setup ## train for five minutes from nothing, and score what comes of it
+	$(BIN)/python scripts/train_demo.py --out runs/train-demo --data $(DATA) --minutes $(DEMO_MINUTES)
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest
@@ -40,9 +45,11 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_denoise.py
 	$(BIN)/python scripts/bench_folder.py
 	$(BIN)/python scripts/bench_memory.py
+	$(BIN)/python scripts/bench_train.py
+	$(BIN)/python scripts/bench_score.py
 
-weights-%: setup ## train weights, as in: make weights-denoise-fast DATA=folder MINUTES=120
-	$(BIN)/python -m restore.training $* $(DATA) --out runs/$* --minutes $(MINUTES)
+weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
+	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume $(if $(wildcard weights/$*.safetensors),--init $*)
 	$(BIN)/python scripts/publish_weights.py runs/$*
 
 clean: ## remove what the targets made; training runs stay

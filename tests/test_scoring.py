@@ -2,16 +2,37 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
+from skimage import metrics as skimage_metrics
 
-from restore.errors import ImageError, NothingToDoError, UsageError
-from restore.scoring import Failure, Pair, ScoreReport, pair_files, score_folders, score_pair
+from restore.errors import ImageError, NothingToDoError, UsageError, WeightsError
+from restore.metrics import FidStatistics, psnr
+from restore.scoring import (
+    Combination,
+    Failure,
+    Measures,
+    Pair,
+    Preparation,
+    ScoreReport,
+    difference,
+    is_statistics,
+    load_measures,
+    load_statistics,
+    pair_files,
+    score_folders,
+    score_pair,
+)
+from restore.scoring.resampling import mean_interval
+
+oracle: Callable[..., float] = skimage_metrics.peak_signal_noise_ratio
 
 
 def picture(seed: int, shape: tuple[int, ...] = (24, 31, 3)) -> Any:
@@ -145,7 +166,7 @@ def test_what_cannot_be_compared_is_a_failure_of_that_pair(folders: tuple[Path, 
 
 
 def test_max_pixels(folders: tuple[Path, Path]) -> None:
-    report = score_folders(*folders, max_pixels=24 * 31 - 1)
+    report = score_folders(*folders, preparation=Preparation(max_pixels=24 * 31 - 1))
     assert not report.pairs
     assert all(isinstance(failure, Failure) for failure in report.failures)
     assert report.summary("psnr").mean is None
@@ -231,3 +252,237 @@ def test_many_pairs_stay_in_order(tmp_path: Path) -> None:
     assert [pair.name for pair in report.pairs] == [f"{index:02}" for index in range(40)]
     assert report.protocol.startswith("grey, 8 bit; ")
     assert report == score_folders(tmp_path / "ref", tmp_path / "out")
+
+
+def test_luma_is_that_of_bt_601_in_its_limited_range(tmp_path: Path) -> None:
+    first, second = picture(0), picture(1)
+    pair = Pair("x", write(tmp_path / "x.png", first), write(tmp_path / "y.png", second))
+    scored = score_pair(pair, ("psnr",), Preparation(channel="y"))
+    luma = [16 + (pixels / 255) @ np.array([65.481, 128.553, 24.966]) for pixels in (first, second)]
+    assert scored.scores["psnr"] == pytest.approx(oracle(*luma, data_range=255), abs=1e-4)
+    assert "Y, BT.601 limited" in Preparation(channel="y").protocol
+    grey = Preparation(channel="y").compared(torch.tensor([[[0.0, 1.0]]]))
+    assert torch.allclose(grey * 255, torch.tensor([[[16.0, 235.0]]]), atol=1e-4)
+
+
+def test_a_border_is_cropped(tmp_path: Path) -> None:
+    reference = picture(0)
+    restored = reference.copy()
+    restored[:2], restored[:, -2:] = 0, 0
+    pair = Pair("x", write(tmp_path / "x.png", reference), write(tmp_path / "y.png", restored))
+    assert not score_pair(pair, ("psnr",), Preparation(crop_border=1)).identical
+    assert score_pair(pair, ("psnr",), Preparation(crop_border=2)).identical
+    with pytest.raises(ImageError, match=r"x\.png: has 31×24 pixels, and --crop-border 12 leaves nothing"):
+        score_pair(pair, ("psnr",), Preparation(crop_border=12))
+
+
+def test_alpha_over_a_background(tmp_path: Path) -> None:
+    pixels = picture(0)
+    alpha = np.random.default_rng(0).integers(0, 256, (*pixels.shape[:2], 1), dtype=np.uint8)
+    pair = Pair("x", write(tmp_path / "a.png", pixels), write(tmp_path / "b.png", np.dstack([pixels, alpha])))
+    opacity = alpha / 255
+    for background, colour in (("white", (255, 255, 255)), ("#0010ff", (0, 16, 255))):
+        laid = opacity * pixels / 255 + (1 - opacity) * np.array(colour) / 255
+        expected = psnr(torch.from_numpy(pixels / 255), torch.from_numpy(laid))
+        scored = score_pair(pair, ("psnr",), Preparation(alpha=background))
+        assert scored.scores["psnr"] == pytest.approx(expected, abs=1e-4)
+        assert f"laid over {background}" in Preparation(alpha=background).protocol
+
+
+def test_grey_with_alpha_takes_grey_backgrounds_only(tmp_path: Path) -> None:
+    plain = Image.fromarray(picture(0, (24, 31)))
+    plain.save(tmp_path / "a.png")
+    plain.putalpha(Image.fromarray(picture(1, (24, 31))))
+    plain.save(tmp_path / "b.png")
+    pair = Pair("x", tmp_path / "a.png", tmp_path / "b.png")
+    assert score_pair(pair, ("psnr",)).identical
+    assert not score_pair(pair, ("psnr",), Preparation(alpha="black")).identical
+    with pytest.raises(ImageError, match="grey and has no place on #ff0000"):
+        score_pair(pair, ("psnr",), Preparation(alpha="#ff0000"))
+
+
+@pytest.mark.parametrize("wrong", [{"channel": "u"}, {"crop_border": -1}, {"alpha": "mauve"}, {"alpha": "#12345"}])
+def test_preparations_that_do_not_exist(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        Preparation(**wrong)
+
+
+def test_a_combined_score_is_the_weighted_sum(folders: tuple[Path, Path]) -> None:
+    write(folders[1] / "a.tif", picture(1) // 2)  # identical
+    report = score_folders(*folders, load_measures(("psnr",), combine="0.5*psnr/100 + 0.5*ssim - 1"))
+    assert report.metrics == ("psnr", "ssim", "combined")
+    identical, *others = report.pairs
+    assert identical.scores["combined"] == math.inf
+    for pair in others:
+        terms = [pair.scores[name] for name in ("psnr", "ssim")]
+        assert pair.scores["combined"] == pytest.approx(0.005 * (terms[0] or 0) + 0.5 * (terms[1] or 0) - 1)
+    assert report.summary("combined").num_infinite == 1
+    assert "0.5*psnr/100 + 0.5*ssim - 1" in report.record("combined").protocol
+    assert report.document()["metrics"]["combined"]["mean"] is not None
+
+
+def test_a_combined_score_needs_all_its_terms(tmp_path: Path) -> None:
+    pair = Pair("x", write(tmp_path / "x.png", picture(0)), write(tmp_path / "y.png", picture(1)))
+    scored = score_pair(pair, load_measures((), combine="psnr/100+ms-ssim"))
+    assert scored.scores["combined"] is None
+    assert scored.reasons["combined"] == "MS-SSIM has no score"
+    assert "161" in scored.reasons["ms-ssim"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "weights", "constant"),
+    [
+        ("psnr", {"psnr": 1}, 0),
+        ("0.5*PSNR/100+0.5*ms-ssim", {"psnr": 0.005, "ms-ssim": 0.5}, 0),
+        ("psnr-lpips", {"psnr": 1, "lpips": -1}, 0),
+        ("1-lpips-squeeze*2", {"lpips-squeeze": -2}, 1),
+        ("-2e-1*lpips + .1*ssim + ssim/10", {"lpips": -0.2, "ssim": 0.2}, 0),
+    ],
+)
+def test_formulas(formula: str, weights: dict[str, float], constant: float) -> None:
+    combination = Combination.parse(formula)
+    assert combination.weights == pytest.approx(weights)
+    assert combination.constant == constant
+
+
+REFUSED = """
+3|psnr psnr|psnr*ssim|1/psnr|psnr/0|0*psnr|psnr+lpips|niqe|fid|psnr+|+|(psnr)|psnr**2|__import__('os')|psnr-psnr|
+""".strip()
+
+
+@pytest.mark.parametrize("formula", REFUSED.split("|"))
+def test_formulas_that_are_refused(formula: str) -> None:
+    with pytest.raises(UsageError, match="--combine"):
+        Combination.parse(formula)
+
+
+def test_the_direction_of_a_combined_score_is_that_of_its_terms() -> None:
+    assert Combination.parse("psnr - lpips").record.higher_is_better
+    assert not Combination.parse("lpips - psnr/100").record.higher_is_better
+    assert Combination.parse("ssim - 2*lpips").record.range == (-math.inf, 1.0)
+
+
+def test_metrics_without_their_weights_are_left_out_and_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    measures = load_measures(("psnr", "lpips", "fid"), combine="psnr - lpips", weights_dir=tmp_path / "none")
+    assert measures.names == ("psnr",)
+    assert set(measures.left_out) == {"lpips", "fid", "combined"}
+    assert "restore models fetch lpips-alex" in measures.left_out["lpips"]
+    report = score_folders(*folders, measures)
+    assert report.metrics == ("psnr",)
+    assert report.document()["left_out"] == measures.left_out
+    with pytest.raises(WeightsError, match="none: no such file"):
+        load_measures(("fid",), fid_weights=tmp_path / "none")
+
+
+def test_lpips_sees_all_channels_whatever_is_compared(shared: Path, tmp_path: Path) -> None:
+    pair = Pair(
+        "x", write(tmp_path / "x.png", picture(0, (64, 64, 3))), write(tmp_path / "y.png", picture(1, (64, 64, 3)))
+    )
+    measures = load_measures(("psnr", "lpips-squeeze"), weights_dir=shared / "weights")
+    rgb, luma = (score_pair(pair, measures, Preparation(channel=channel)).scores for channel in ("rgb", "y"))
+    assert rgb["psnr"] != luma["psnr"]
+    assert rgb["lpips-squeeze"] == luma["lpips-squeeze"]
+    assert 0 < (rgb["lpips-squeeze"] or 0) < 2
+
+
+def test_intervals_come_from_resampling() -> None:
+    values = np.random.default_rng(1).normal(30, 2, 400).tolist()
+    interval = mean_interval(values)
+    assert interval is not None
+    half = 1.96 * np.std(values) / 20
+    assert interval == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.05)
+    assert interval == mean_interval(values)
+    assert mean_interval(values[:1]) is None
+
+
+def test_resampling_in_pieces_bounds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).normal(30, 2, 50).tolist()
+    whole = mean_interval(values)
+    monkeypatch.setattr("restore.scoring.resampling._CHUNK", 70)
+    pieces = mean_interval(values)
+    assert whole is not None
+    assert pieces is not None
+    assert pieces == pytest.approx(whole, abs=0.1)
+
+
+def test_paired_differences_are_tighter_than_the_means(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    reference, first = folders
+    second = tmp_path / "second"
+    for name, error in (("a", 1), ("b/c", 2)):
+        write(second / f"{name}.png", picture(error) // 2 + np.uint8(2 * error))
+    ours, theirs = (score_folders(reference, path) for path in (first, second))
+    found = difference(ours, theirs, "psnr")
+    assert found.num_pairs == 2
+    assert found.mean == pytest.approx(-20 * math.log10(2), abs=1e-6)
+    assert found.interval == pytest.approx((found.mean, found.mean), abs=1e-6)  # 6 dB in every pair
+    write(second / "a.png", picture(1) // 2)
+    assert difference(ours, score_folders(reference, second), "psnr").num_pairs == 1  # ∞ has no difference
+    assert difference(ours, ScoreReport(ours.metrics, ()), "psnr").mean is None
+
+
+class FewFeatures:
+    """Stands in for Inception: the mean and the spread of each channel."""
+
+    def features(self, picture: torch.Tensor) -> torch.Tensor:
+        return torch.cat([picture.mean((1, 2)), picture.std((1, 2))]).double()
+
+
+def test_fid_of_pairs_of_statistics_and_of_shards(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, restored = folders
+    for name in "efgh":
+        write(reference / f"{name}.png", picture(ord(name)))
+        write(restored / f"{name}.png", picture(ord(name) + 10) // 2)
+    measures: Any = Measures((), inception=FewFeatures())  # type: ignore[arg-type]
+    report = score_folders(reference, restored, measures)
+    found = report.sets["fid"]
+    assert (found.num_reference, found.num_restored) == (7, 7)
+    assert found.warning == "N = 7 is below 2,049, so the value is biased upward"
+    assert found.value is not None
+    assert found.value > 0
+    assert report.document()["metrics"]["fid"]["value"] == pytest.approx(found.value, abs=1e-6)
+    assert score_folders(reference, reference, measures).sets["fid"].value == pytest.approx(0, abs=1e-9)
+
+    monkeypatch.setattr("restore.scoring.gathering.ENOUGH", 3)  # now the sums alone are kept
+    monkeypatch.setattr("restore.scoring.gathering._BATCH", 2)
+    streamed = score_folders(reference, restored, measures)
+    assert streamed.sets["fid"].value == pytest.approx(found.value, rel=1e-6)
+    assert streamed.sets["fid"].warning is None
+
+    assert streamed.statistics is not None
+    whole = tmp_path / "stats.safetensors"
+    streamed.statistics[0].save(whole)
+    assert score_folders(whole, restored, measures).sets["fid"].value == pytest.approx(found.value, rel=1e-6)
+
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for index in range(2):
+        part = FidStatistics.empty(6)
+        for path in sorted(reference.rglob("*.png"))[index::2]:
+            part = part.update(FewFeatures().features(Preparation().read_one(path)))
+        part.save(shards / f"{index}.safetensors")
+    assert is_statistics(shards)
+    assert not is_statistics(reference)
+    assert torch.allclose(load_statistics(shards).covariance, load_statistics(whole).covariance)
+    (restored / "h.png").write_bytes(b"broken")
+    with_failure = score_folders(shards, restored, measures)
+    assert [failure.name for failure in with_failure.failures] == ["h"]
+    assert with_failure.sets["fid"].num_restored == 6
+    assert score_folders(shards, whole, measures).sets["fid"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_fid_of_a_single_pair_is_undefined(tmp_path: Path) -> None:
+    write(tmp_path / "x.png", picture(0))
+    measures: Any = Measures((), inception=FewFeatures())  # type: ignore[arg-type]
+    found = score_folders(tmp_path / "x.png", tmp_path / "x.png", measures).sets["fid"]
+    assert found.value is None
+    assert "at least 2 pictures" in (found.warning or "")
+
+
+def test_statistics_need_the_network_for_pictures(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    FidStatistics.empty(6).save(tmp_path / "s.safetensors")
+    with pytest.raises(WeightsError, match="restore models fetch inception-fid"):
+        score_folders(tmp_path / "s.safetensors", folders[1], load_measures(("fid",), weights_dir=tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match="is no folder"):
+        score_folders(tmp_path / "s.safetensors", tmp_path / "missing", load_measures(()))

@@ -1,91 +1,93 @@
-"""A ScoreReport on the screen: the scores, the worst pictures, and how it was measured."""
+"""Score reports on the screen: the scores, the worst pictures, and how it was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
 from restore.cli import console
+from restore.cli.meanings import notes
 
 if TYPE_CHECKING:
-    from restore.metrics import Metric
     from restore.scoring import ScoreReport
 
-NUM_WORST = 5
 
-
-def show(report: ScoreReport) -> None:
-    """Print a report on stdout."""
-    from restore.metrics import METRICS  # noqa: PLC0415  torch takes two seconds to import
-
-    metrics = [METRICS[name] for name in report.metrics]
-    tables = [_summary(report, metrics), _notes(report, metrics)]
-    if len(report.pairs) > 1:
-        tables.insert(1, _worst(report, metrics))
-    for table in tables:
+def show(reports: Sequence[ScoreReport], num_worst: int) -> None:
+    """Print reports of one set of references on stdout; the first is what the others are compared with."""
+    tables = [_summary(reports[0]) if len(reports) == 1 else _comparison(reports)]
+    if reports[0].metrics and len(reports[0].pairs) > 1 and num_worst:
+        tables.append(_worst(reports, num_worst))
+    for table in [*tables, notes(reports)]:
         console.table(table)
         console.result("")
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 pair`, `2 pairs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _summary(report: ScoreReport, metrics: list[Metric]) -> Table:
+def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("metric")
-    for heading in ("mean", "deviation", "median", "pictures"):
-        table.add_column(heading, justify="right")
-    for name, metric in zip(report.metrics, metrics, strict=True):
-        found = report.summary(name)
-        mean, median = (
-            "∞" if value is None and found.num_infinite else _number(metric, value)
-            for value in (found.mean, found.median)
+    table.add_column(first, overflow="fold")
+    for heading in others:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
+
+
+def _summary(report: ScoreReport) -> Table:
+    from restore.reports.wording import heading, interval, mean, median, number  # noqa: PLC0415  they import torch
+
+    table = _table("metric", "mean", "deviation", "median", "pictures", "95 % interval")
+    for name in report.metrics:
+        metric, found = report.record(name), report.summary(name)
+        cells = mean(metric, found), number(metric, found.deviation), median(metric, found), str(found.num_pairs)
+        table.add_row(heading(metric), *cells, interval(metric, found.interval))
+    for name, score in report.sets.items():
+        metric = report.record(name)
+        table.add_row(heading(metric), number(metric, score.value), "n/a", "n/a", str(score.num_restored), "n/a")
+    return table
+
+
+def _comparison(reports: Sequence[ScoreReport]) -> Table:
+    from restore.reports.wording import heading, interval, mean, median, number  # noqa: PLC0415  they import torch
+    from restore.scoring import difference  # noqa: PLC0415
+
+    first, *others = reports
+    table = _table("metric", *(report.label for report in reports))
+    for name in first.metrics:
+        metric = first.record(name)
+        found = [report.summary(name) for report in reports]
+        paired = [difference(first, other, name) for other in others]
+        table.add_row(heading(metric), *(mean(metric, summary) for summary in found))
+        table.add_row("  95 %", *(interval(metric, summary.interval) for summary in found))
+        table.add_row("  deviation", *(number(metric, summary.deviation) for summary in found))
+        table.add_row("  median", *(median(metric, summary) for summary in found))
+        table.add_row("  pictures", *(str(summary.num_pairs) for summary in found))
+        table.add_row(f"  − {first.label}", "", *(number(metric, item.mean, signed=True) for item in paired))
+        table.add_row(
+            "  95 %", "", *(interval(metric, item.interval, signed=True) for item in paired), end_section=True
         )
-        table.add_row(_heading(metric), mean, _number(metric, found.deviation), median, str(found.num_pairs))
+    for name in first.sets:
+        metric = first.record(name)
+        table.add_row(heading(metric), *(number(metric, report.sets[name].value) for report in reports))
     return table
 
 
-def _worst(report: ScoreReport, metrics: list[Metric]) -> Table:
+def _worst(reports: Sequence[ScoreReport], count: int) -> Table:
+    """Lay out the worst pairs of the first report: all its metrics, or the first metric of all reports."""
+    from restore.reports.wording import heading, number  # noqa: PLC0415  they import torch
+
+    first, *others = reports
+    by = first.record(first.metrics[0])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(f"worst by {metrics[0].name}", overflow="fold")
-    for metric in metrics:
-        table.add_column(_heading(metric), justify="right", no_wrap=True)
-    for pair in report.worst(report.metrics[0], NUM_WORST):
-        scores = [_number(metric, pair.scores[name]) for name, metric in zip(report.metrics, metrics, strict=True)]
-        table.add_row(console.printable(pair.name), *scores)
+    table.add_column(f"worst by {by.name}{f' of {first.label}' if others else ''}", overflow="fold")
+    headings = (
+        [report.label for report in reports] if others else [heading(first.record(name)) for name in first.metrics]
+    )
+    for title in headings:
+        table.add_column(title, justify="right", no_wrap=not others, overflow="fold")
+    scores = [{pair.name: pair.scores[first.metrics[0]] for pair in report.pairs} for report in others]
+    for pair in first.worst(first.metrics[0], count):
+        own = first.metrics[:1] if others else first.metrics
+        cells = [number(first.record(name), pair.scores[name]) for name in own]
+        table.add_row(console.printable(pair.name), *cells, *(number(by, found.get(pair.name)) for found in scores))
     return table
-
-
-def _notes(report: ScoreReport, metrics: list[Metric]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("protocol", report.protocol)
-    for name, metric in zip(report.metrics, metrics, strict=True):
-        table.add_row(metric.name, console.printable("; ".join([metric.protocol, *_left_out(report, name)])))
-    return table
-
-
-def _left_out(report: ScoreReport, name: str) -> Iterator[str]:
-    found = report.summary(name)
-    if found.num_infinite:
-        yield f"{counted(found.num_infinite, 'identical pair')} (∞) left out of the mean"
-    if found.num_undefined:
-        example = next(pair for pair in report.pairs if name in pair.reasons)
-        yield f"n/a for {counted(found.num_undefined, 'pair')} ({example.name}: {example.reasons[name]})"
-
-
-def _heading(metric: Metric) -> str:
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"{metric.name}{unit} {'↑' if metric.higher_is_better else '↓'}"
-
-
-def _number(metric: Metric, value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    return "∞" if value == float("inf") else f"{value:.{metric.decimals}f}"

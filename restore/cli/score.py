@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import Progress
 
-import restore
-from restore.cli import console, options
-from restore.cli.report import counted, show
+from restore.cli import console, options, progress, verdict
+from restore.cli import score_options as given
+from restore.cli.report import show
 
 if TYPE_CHECKING:
     from restore.scoring import ScoreReport
 
-SCHEMA_VERSION = 1
-SECONDS_BETWEEN_LINES = 5.0
-
-Reference = Annotated[Path, typer.Argument(metavar="REFERENCE", help="Folder (or file) of reference pictures.")]
-Restored = Annotated[
-    Path, typer.Argument(metavar="RESTORED", help="Folder (or file) to compare; names match without their extension.")
-]
-Metrics = Annotated[str, typer.Option(metavar="NAME,…", help="psnr, ssim; the worst pictures are by the first.")]
-AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Accept pictures without a partner.")]
-
 
 def score(  # noqa: PLR0917  the order is that of the help page
-    reference: Reference,
-    restored: Restored,
-    metrics: Metrics = "psnr,ssim",
-    allow_missing: AllowMissing = False,
-    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    reference: given.Reference,
+    restored: given.Restored,
+    metrics: given.Metrics = "psnr,ssim",
+    list_metrics: given.ListMetrics = False,
+    combine: given.Combine = None,
+    channel: given.Channel = "rgb",
+    crop_border: given.CropBorder = 0,
+    alpha: given.Alpha = "ignore",
+    weights_dir: given.WeightsDir = None,
+    fid_weights: given.FidWeights = None,
+    save_statistics: given.SaveStatistics = None,
+    allow_missing: given.AllowMissing = False,
+    allow_missing_metrics: given.AllowMissingMetrics = False,
+    fail_under: given.FailUnder = None,
     json: options.Json = False,
+    json_file: given.JsonFile = None,
+    csv: given.Csv = None,
+    html: given.Html = None,
+    worst: given.Worst = 5,
+    workers: given.Workers = None,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -44,73 +43,57 @@ def score(  # noqa: PLR0917  the order is that of the help page
 
     Sizes and channels must agree: nothing is ever resized. Pictures in which
     every value agrees have an infinite PSNR, which is left out of the mean.
+    Several folders of restored pictures are each compared with the first.
     """
-    del debug  # read where errors are explained
-    from restore.scoring import score_folders  # noqa: PLC0415  torch takes two seconds to import
+    del list_metrics, debug  # read before, and where errors are explained
+    limits, labels = given.thresholds(fail_under or []), given.labels_of(restored)
+    given.assert_writable(json_file, csv, html, statistics=save_statistics)
+    from restore import reports, scoring  # noqa: PLC0415  torch takes two seconds to import
 
-    names = tuple(dict.fromkeys(name.strip().lower() for name in metrics.split(",")))
-    with _progress(show=not quiet) as on_pair:
-        report = score_folders(reference, restored, names, max_pixels=max_pixels, on_pair=on_pair)
-    if not quiet:
-        _warn(report, reference, restored, allow_missing=allow_missing)
-    for failure in report.failures:
-        console.error(failure.reason)
-    if not allow_missing:
-        _name_missing(report, reference, restored)
+    names = [scoring.FID] if scoring.is_statistics(reference) else given.names_of(metrics)
+    if save_statistics and scoring.FID not in names:
+        names.append(scoring.FID)
+    measures = scoring.load_measures(names, combine=combine, weights_dir=weights_dir, fid_weights=fid_weights)
+    given.assert_measured(limits, measures)
+    preparation = scoring.Preparation(channel, crop_border, alpha.lower(), max_pixels)
+    found: list[ScoreReport] = []
+    for path, label in zip(restored, labels, strict=True):
+        with progress.counting(f"scoring {label}", "pairs", show=not quiet) as on_pair:
+            found.append(
+                scoring.score_folders(
+                    reference,
+                    path,
+                    measures,
+                    preparation=preparation,
+                    label=label,
+                    num_workers=workers,
+                    on_pair=on_pair,
+                )
+            )
+    judged = verdict.Verdict(
+        reference, restored, found, limits, missing_is_fine=allow_missing, left_out_is_fine=allow_missing_metrics
+    )
+    judged.explain(quiet=quiet)
+    made = reports.provenance(
+        {
+            "reference": console.printable(reference),
+            "restored": [console.printable(path) for path in restored],
+            "metrics": names,
+            "combine": combine,
+            "channel": channel,
+            "crop_border": crop_border,
+            "alpha": preparation.alpha,
+            "fail_under": fail_under or [],
+            "allow_missing": allow_missing,
+            "allow_missing_metrics": allow_missing_metrics,
+        }
+    )
+    reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
+    if save_statistics:
+        reports.save_statistics(save_statistics, found)
     if json:
-        console.result_json({"schema_version": SCHEMA_VERSION, "versions": _versions(), **report.document()})
+        console.result_json(reports.as_document(found, made))
     else:
-        show(report)
-    if report.failures or (report.num_missing and not allow_missing):
+        show(found, worst)
+    if judged.is_refused:
         raise typer.Exit(1)
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of all that has a part in a score."""
-    import cv2  # noqa: PLC0415  these are slow to import, and imported by now
-    import numpy as np  # noqa: PLC0415
-    import PIL  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    libraries = {"torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL}
-    python = {"restore": restore.__version__, "python": platform.python_version()}
-    return python | {name: str(module.__version__) for name, module in libraries.items()}
-
-
-def _warn(report: ScoreReport, reference: Path, restored: Path, *, allow_missing: bool) -> None:
-    if reference.samefile(restored):
-        console.warn(f"{restored}: is the reference itself, so every pair is identical")
-    for pair in report.pairs:
-        for warning in pair.warnings:
-            console.warn(warning)
-    num_clipped = sum(pair.clipped for pair in report.pairs)
-    if num_clipped:
-        console.warn(f"{counted(num_clipped, 'pair')} with float values outside [0,1], clipped for the scores")
-    if allow_missing and report.num_missing:
-        console.warn(f"{counted(report.num_missing, 'picture')} without a partner left out")
-
-
-def _name_missing(report: ScoreReport, reference: Path, restored: Path) -> None:
-    remedy = "add it, or leave it out with --allow-missing"
-    for name in report.only_reference:
-        console.error(f"{reference / name}: has no partner in {restored}; {remedy}")
-    for name in report.only_restored:
-        console.error(f"{restored / name}: has no partner in {reference}; {remedy}")
-
-
-@contextlib.contextmanager
-def _progress(*, show: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give what to call with (done, all): a bar on a terminal, elsewhere a line every few seconds."""
-    last_line = time.monotonic()
-    hidden = not (show and console.is_terminal())
-    with Progress(console=console.stderr_console(), disable=hidden, transient=True) as bar:
-        task = bar.add_task("scoring")
-
-        def on_pair(done: int, total: int) -> None:
-            nonlocal last_line
-            bar.update(task, completed=done, total=total)
-            if show and hidden and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                console.say(f"{done} of {total} pairs scored")
-
-        yield on_pair

@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 from PIL import Image
+
+from restore.metrics import FidStatistics
 
 
 def score(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -48,7 +52,7 @@ def test_table_protocol_and_worst(folders: tuple[Path, Path]) -> None:
     lines = done.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines)
     decibels = [20 * math.log10(255 / error) for error in range(1, 8)]
-    cells = next(line for line in lines if line.startswith("PSNR dB ↑")).split()[3:]
+    cells = next(line for line in lines if line.startswith("PSNR dB ↑")).split()[3:7]
     assert cells == [
         f"{np.mean(decibels):.2f}",
         f"{np.std(decibels, ddof=1):.2f}",
@@ -73,7 +77,7 @@ def test_json_is_the_same_twice_and_finite(folders: tuple[Path, Path]) -> None:
     assert "NaN" not in first.stdout
     assert "Infinity" not in first.stdout
     document = json.loads(first.stdout)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert {"restore", "torch", "python"} <= document["versions"].keys()
     assert document["protocol"].startswith("RGB, 8 bit; ")
     assert document["num_identical"] == 1
@@ -133,6 +137,7 @@ def test_a_folder_against_itself(folders: tuple[Path, Path]) -> None:
         "n/a",
         "∞",
         "0",
+        "n/a",
     ]
     assert "7 identical pairs (∞) left out of the mean" in " ".join(done.stdout.split())
 
@@ -152,7 +157,17 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
     [
         (("ref", "missing"), 2, "missing: no such file or folder"),
         (("ref", "empty"), 3, "empty: no pictures"),
-        (("ref", "ref", "--metrics", "psnr,fid"), 2, "fid: no such metric"),
+        (("ref", "ref", "--metrics", "psnr,niqe"), 2, "niqe: no such metric"),
+        (("ref", "out", "missing"), 2, "missing: no such file or folder"),
+        (("ref", "out", "out"), 2, "stands there twice"),
+        (("ref", "out", "--combine", "psnr*ssim"), 2, "no number times one metric"),
+        (("ref", "out", "--fail-under", "psnr"), 2, "write NAME=NUMBER"),
+        (("ref", "out", "--fail-under", "psnr=nan"), 2, "is compared with a number"),
+        (("ref", "out", "--fail-under", "lpips=0.1"), 2, "is not measured; choose from psnr, ssim"),
+        (("ref", "out", "--alpha", "mauve"), 2, "choose ignore, white, black, grey or #rrggbb"),
+        (("ref", "out", "--save-statistics", "s.npz"), 2, "call it s.safetensors"),
+        (("ref", "out", "--html", "no-such-folder/r.html"), 5, "its folder is missing"),
+        (("ref", "out", "--fid-weights", "no-such-file", "--metrics", "fid"), 4, "no-such-file: no such file"),
         (("ref", "twice"), 2, "the same name but for the extension"),
     ],
 )
@@ -161,7 +176,7 @@ def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: 
     (root / "empty").mkdir()
     write(root / "twice/x.png", picture(0))
     write(root / "twice/x.jpg", picture(0))
-    done = score(*(root / word if (root / word).exists() or word == "missing" else word for word in arguments))
+    done = score(*(root / word if word in {"ref", "out", "empty", "twice", "missing"} else word for word in arguments))
     assert done.returncode == code
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
@@ -173,3 +188,190 @@ def test_help_says_what_it_does() -> None:
     done = score("--help")
     assert done.returncode == 0
     assert "--allow-missing" in done.stdout
+
+
+def scored(folder: Path, name: str, *pixels: Any) -> None:
+    for side, values in zip(("ref", "out"), pixels, strict=True):
+        write(folder / side / f"{name}.png", values)
+
+
+@pytest.fixture
+def no_weights(tmp_path: Path) -> tuple[object, ...]:
+    return ("--weights-dir", tmp_path / "no-weights")
+
+
+def test_depths_and_channels_are_converted_as_documented_or_refused(tmp_path: Path) -> None:  # fault 82
+    pixels = picture(0)
+    scored(tmp_path, "depth", pixels, pixels)
+    (tmp_path / "out/depth.png").unlink()
+    tifffile.imwrite(tmp_path / "out/depth.tif", pixels.astype(np.uint16) * 257, photometric="rgb")
+    scored(tmp_path, "grey", pixels, picture(1, (24, 31)))
+    done = score(tmp_path / "ref", tmp_path / "out", "--json")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert [(pair["name"], pair["identical"], pair["kind"]) for pair in document["pairs"]] == [
+        ("depth", True, "RGB, 8 bit against 16 bit")
+    ]
+    assert [failure["name"] for failure in document["failures"]] == ["grey"]
+
+
+def test_constant_and_tiny_pictures_are_defined(tmp_path: Path) -> None:  # fault 84
+    scored(tmp_path, "constant", np.full((170, 170, 3), 9, np.uint8), np.full((170, 170, 3), 12, np.uint8))
+    scored(tmp_path, "same", np.zeros((170, 170), np.uint8), np.zeros((170, 170), np.uint8))
+    scored(tmp_path, "tiny", picture(0, (1, 1, 3)), picture(1, (1, 1, 3)))
+    done = score(tmp_path / "ref", tmp_path / "out", "--metrics", "psnr,ssim,ms-ssim", "--json")
+    assert done.returncode == 0, done.stderr
+    constant, same, tiny = json.loads(done.stdout)["pairs"]
+    assert constant["scores"]["psnr"] == pytest.approx(20 * math.log10(255 / 3), abs=1e-4)
+    assert all(0 < constant["scores"][name] <= 1 for name in ("ssim", "ms-ssim"))
+    assert (same["identical"], same["scores"]) == (True, {"psnr": None, "ssim": 1.0, "ms-ssim": 1.0})
+    assert tiny["scores"]["ssim"] is None
+    assert "161 pixels a side, and this picture has 1×1" in tiny["reasons"]["ms-ssim"]
+
+
+def test_metrics_without_weights(folders: tuple[Path, Path], no_weights: tuple[object, ...]) -> None:  # fault 85
+    done = score(*folders, "--metrics", "psnr,lpips,fid", *no_weights, "--json")
+    assert done.returncode == 1
+    errors = done.stderr.splitlines()
+    assert [error.split()[1] for error in errors] == ["lpips", "fid"]
+    assert "restore models fetch lpips-alex" in errors[0]
+    assert "--allow-missing-metrics" in errors[0]
+    document = json.loads(done.stdout)
+    assert set(document["metrics"]) == {"psnr"}
+    assert set(document["left_out"]) == {"lpips", "fid"}
+    allowed = score(*folders, "--metrics", "psnr,lpips", *no_weights, "--allow-missing-metrics")
+    assert allowed.returncode == 0
+    assert allowed.stderr.startswith("warning: lpips left out: ")
+    assert "lpips left out" in " ".join(allowed.stdout.split())
+    none_left = score(*folders, "--metrics", "lpips", *no_weights, "--allow-missing-metrics")
+    assert none_left.returncode == 0, none_left.stderr
+
+
+def test_lpips_with_its_weights(tmp_path: Path, shared: Path) -> None:
+    scored(tmp_path, "a", picture(0, (64, 64, 3)), picture(1, (64, 64, 3)))
+    folders = tmp_path / "ref", tmp_path / "out"
+    done = score(*folders, "--metrics", "lpips-squeeze", "--weights-dir", shared / "weights", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0 < json.loads(done.stdout)["metrics"]["lpips-squeeze"]["mean"] < 2
+
+
+def test_json_with_warnings_parses_and_repeats(tmp_path: Path) -> None:  # faults 83, 86
+    scored(tmp_path, "same", picture(0), picture(0))
+    scored(tmp_path, "other", picture(1), picture(2))
+    (tmp_path / "out/other.png").rename(tmp_path / "out/other.jpg")  # by content, with a warning
+    tifffile.imwrite(tmp_path / "ref/float.tif", np.full((24, 31, 3), 1.5, np.float32), photometric="rgb")
+    tifffile.imwrite(tmp_path / "out/float.tif", np.full((24, 31, 3), 0.5, np.float32), photometric="rgb")
+    arguments = (tmp_path / "ref", tmp_path / "out", "--json", "--json-file", tmp_path / "report.json")
+    done = score(*arguments)
+    assert done.returncode == 0
+    assert done.stderr.count("warning: ") == 2
+    document = json.loads(done.stdout, parse_constant=pytest.fail)
+    pair = next(pair for pair in document["pairs"] if pair["name"] == "same")
+    assert (pair["scores"]["psnr"], pair["identical"]) == (None, True)
+    assert document["num_clipped"] == 1
+    assert (tmp_path / "report.json").read_text() == done.stdout
+    assert score(*arguments).stdout == done.stdout
+
+
+def test_nan_and_broken_files_stop_only_their_pair(folders: tuple[Path, Path]) -> None:
+    reference, restored = folders
+    tifffile.imwrite(restored / "set/2.tif", np.full((24, 31, 3), np.nan, np.float32), photometric="rgb")
+    (restored / "set/4.tif").write_bytes((restored / "set/4.tif").read_bytes()[:500])
+    done = score(reference, restored, "--workers", "1")
+    assert done.returncode == 1
+    assert "set/2.tif: holds NaN" in done.stderr
+    assert "set/4.tif: " in done.stderr
+    assert "PSNR dB ↑" in done.stdout
+
+
+def test_fail_under_knows_the_direction(folders: tuple[Path, Path]) -> None:
+    done = score(*folders, "--fail-under", "psnr=30", "--fail-under", "ssim=0.5", "--quiet")
+    assert done.returncode == 0, done.stderr
+    refused = score(*folders, "--fail-under", "psnr=60", "--fail-under", "ssim=0.5")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: --fail-under psnr=60: PSNR of out is ")
+    lower = ("--combine", "-1*psnr", "--fail-under")
+    assert score(*folders, *lower, "combined=-30").returncode == 0
+    above = score(*folders, *lower, "combined=-60")
+    assert above.returncode == 1
+    assert "above the limit" in above.stderr
+    assert score(folders[0], folders[0], "--fail-under", "psnr=99").returncode == 0  # ∞
+
+
+def test_several_folders_stand_side_by_side(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for error in range(1, 8):
+        write(tmp_path / f"better/set/{error}.png", picture(error) + np.uint8(error > 3))
+    done = score(*folders, tmp_path / "better", "--json", "--combine", "psnr/100")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["label"] == "out"
+    (other,) = document["others"]
+    assert other["label"] == "better"
+    assert other["differences"]["psnr"]["num_pairs"] == 4  # three are identical
+    low, high = other["differences"]["psnr"]["interval"]
+    assert 0 < low < other["differences"]["psnr"]["mean"] < high
+    table = score(*folders, tmp_path / "better").stdout
+    assert all(len(line) <= 80 for line in table.splitlines())
+    assert table.splitlines()[0].split() == ["metric", "out", "better"]
+    assert "− out" in table
+    assert len(listed(score(*folders, tmp_path / "better", "--worst", "2"))) == 2
+
+
+def test_folders_of_one_name_are_told_apart(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write(tmp_path / "second/out/set/1.png", picture(1))
+    document = json.loads(score(*folders, tmp_path / "second/out", "--allow-missing", "--json").stdout)
+    assert [document["label"], document["others"][0]["label"]] == [str(folders[1]), str(tmp_path / "second/out")]
+
+
+def test_options_change_the_protocol(folders: tuple[Path, Path]) -> None:
+    options = ("--channel", "y", "--crop-border", "2", "--alpha", "white")
+    text = " ".join(score(*folders, *options).stdout.split())
+    for words in ("Y, BT.601 limited", "2 pixels cropped along each edge", "laid over white"):
+        assert words in text
+
+
+def test_statistics_are_compared_without_pictures(tmp_path: Path, no_weights: tuple[object, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for name, offset in (("ref", 0.0), ("out", 2.0)):
+        (tmp_path / name).mkdir()
+        for shard in range(2):
+            features = torch.randn(8, 4, generator=generator).double() + offset
+            FidStatistics.empty(4).update(features).save(tmp_path / name / f"{shard}.safetensors")
+    done = score(tmp_path / "ref", tmp_path / "out", *no_weights, "--json", "--fail-under", "fid=100")
+    assert done.returncode == 0, done.stderr
+    fid = json.loads(done.stdout)["metrics"]["fid"]
+    assert (fid["num_reference"], fid["num_restored"]) == (16, 16)
+    assert 8 < fid["value"] < 30  # 4 · 2² and the covariances
+    assert done.stderr.startswith("warning: rFID of out: N = 16 is below 2,049")
+    above = score(tmp_path / "ref", tmp_path / "out", *no_weights, "--fail-under", "fid=1")
+    assert above.returncode == 1
+    assert "above the limit" in above.stderr
+    assert "rFID ↓" in above.stdout
+
+
+def test_list_metrics() -> None:
+    done = score("--list-metrics")
+    assert done.returncode == 0
+    for words in ("ms-ssim", "lpips-squeeze", "inception-fid", "higher", "lower", "arXiv:1801.03924", "∞ dB", "0 … 1"):
+        assert words in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_all_reports_of_any_names(tmp_path: Path) -> None:
+    names = ["a", "<script>alert(1)</script>", "=1+1", os.fsdecode(b"caf\xe9"), "new\nline"]
+    for name in names:
+        scored(tmp_path, name.replace("/", "∕"), picture(0), picture(1))
+    outputs = [tmp_path / f"report.{kind}" for kind in ("json", "csv", "html")]
+    options = [
+        word for kind, path in zip(("json-file", "csv", "html"), outputs, strict=True) for word in (f"--{kind}", path)
+    ]
+    done = score(tmp_path / "ref", tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    first = [path.read_bytes() for path in outputs]
+    assert score(tmp_path / "ref", tmp_path / "out", *options).returncode == 0
+    assert [path.read_bytes() for path in outputs] == first
+    for text in first:
+        assert b"2000 resamples" in text
+        assert b"opencv" in text
+    assert b"<script>alert" not in first[2]
+    assert b"caf\\udce9" in first[2]

@@ -1,0 +1,125 @@
+"""JSON and CSV, and what every report says of its own making."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+import restore
+from restore.errors import UsageError
+from restore.images.opencv import cv2
+from restore.scoring import Difference, ScoreReport, difference
+from restore.scoring.records import finite, interval_document
+
+SCHEMA_VERSION = 2
+
+Option = str | int | float | bool | None | list[str]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where and how a report was made.
+
+    Attributes:
+        date: UTC day, YYYY-MM-DD, so that the same input gives the same bytes.
+        versions: of all that has a part in a score.
+        options: of the command, by name.
+    """
+
+    date: str
+    versions: dict[str, str]
+    options: dict[str, Option]
+
+
+def provenance(options: Mapping[str, Option]) -> Provenance:
+    """Record date and versions beside the options; SOURCE_DATE_EPOCH in the environment sets the date.
+
+    Raises:
+        UsageError: SOURCE_DATE_EPOCH is no number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        now = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch else datetime.now(timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"SOURCE_DATE_EPOCH={epoch}: give the seconds since 1970, or unset it") from None
+    libraries = {"torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL}
+    versions = {"restore": restore.__version__, "python": platform.python_version()}
+    versions |= {name: str(module.__version__) for name, module in libraries.items()}
+    return Provenance(now.strftime("%Y-%m-%d"), versions, dict(options))
+
+
+def as_document(reports: Sequence[ScoreReport], made: Provenance) -> dict[str, Any]:
+    """Return the reports as JSON can hold them, never NaN or Infinity.
+
+    Args:
+        reports: of one set of references. The fields of the first stand at the top; the others follow in `others`,
+            each with its differences from the first.
+        made: date, versions and options.
+    """
+    first, *others = reports
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **asdict(made),
+        "label": first.label,
+        **first.document(),
+        "others": [
+            {"label": other.label, **other.document(), "differences": _differences(first, other)} for other in others
+        ],
+    }
+
+
+def as_json(reports: Sequence[ScoreReport], made: Provenance) -> str:
+    """Return `as_document` as text in ASCII."""
+    return json.dumps(as_document(reports, made), indent=2, allow_nan=False) + "\n"
+
+
+def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
+    """Return one row for each pair, sorted by name.
+
+    Infinite scores read `inf`; undefined ones and those of pairs that failed are empty. The last cell of the first row
+    holds protocol, date, versions and options as JSON.
+    """
+    described = {"protocol": reports[0].protocol, **asdict(made)}
+    rows = _rows(reports) or {"": {}}
+    columns = list(dict.fromkeys(["name", *(key for row in rows.values() for key in row)]))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [*columns, "report"], restval="", lineterminator="\n")
+    writer.writeheader()
+    for index, (name, row) in enumerate(rows.items()):
+        writer.writerow({"name": name, **row} | ({} if index else {"report": json.dumps(described)}))
+    return stream.getvalue()
+
+
+def _rows(reports: Sequence[ScoreReport]) -> dict[str, dict[str, str]]:
+    rows: dict[str, dict[str, str]] = {}
+    for report in reports:
+        suffix = f" ({report.label})" if len(reports) > 1 else ""
+        for pair in report.pairs:
+            scores = {f"{name}{suffix}": "" if score is None else repr(score) for name, score in pair.scores.items()}
+            rows.setdefault(pair.name, {}).update(scores, **{f"identical{suffix}": str(pair.identical).lower()})
+        for failure in report.failures:
+            rows.setdefault(failure.name, {}).update({f"failure{suffix}": failure.reason})
+    return dict(sorted(rows.items()))
+
+
+def _differences(first: ScoreReport, other: ScoreReport) -> dict[str, Any]:
+    return {name: _difference_document(difference(first, other, name)) for name in first.metrics}
+
+
+def _difference_document(found: Difference) -> dict[str, Any]:
+    return {
+        "mean": finite(found.mean),
+        "interval": interval_document(found.interval),
+        "num_pairs": found.num_pairs,
+    }

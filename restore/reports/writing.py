@@ -1,0 +1,81 @@
+"""Reports and statistics into files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from restore.atomic import write_atomically
+from restore.errors import OutputError
+from restore.reports.documents import Provenance, as_csv, as_json
+from restore.reports.page import as_html
+from restore.scoring import ScoreReport
+
+
+def write_reports(
+    reports: Sequence[ScoreReport],
+    made: Provenance,
+    *,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    html_file: Path | None = None,
+    num_shown: int = 5,
+) -> None:
+    """Write what is asked for, each file whole or not at all.
+
+    Args:
+        reports: of one set of references; the first is what the others are compared with.
+        made: date, versions and options.
+        json_file: see `as_document`.
+        csv_file: see `as_csv`.
+        html_file: see `as_html`.
+        num_shown: pairs of the worst and of the best to show with pictures.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    if json_file:
+        _write(json_file, as_json(reports, made))
+    if csv_file:
+        _write(csv_file, as_csv(reports, made))
+    if html_file:
+        _write(html_file, as_html(reports, made, num_shown=num_shown))
+
+
+def save_statistics(path: Path, reports: Sequence[ScoreReport]) -> list[Path]:
+    """Save the FID statistics of the references of the first report, and of the restored pictures of all.
+
+    Those of shards gather in folders that `load_statistics` reads: stats/0.safetensors and stats/LABEL/0.safetensors.
+
+    Args:
+        path: for the references; the others go under the same name into a folder beside it, called as the report.
+        reports: with statistics; others are passed over.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    saved = []
+    for report in reports:
+        if report.statistics is None:
+            continue
+        beside = path.parent / re.sub(r"[^\w.-]", "_", report.label) / path.name
+        try:
+            beside.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{beside.parent}: cannot be made ({error.strerror or error})") from error
+        for target, statistics in zip((path, beside), report.statistics, strict=True):
+            if target not in saved:
+                statistics.save(target)
+                saved.append(target)
+    return saved
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode("utf-8", "backslashreplace"))  # bytes of a name that are no text
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); name another file") from error

@@ -1,0 +1,49 @@
+"""Compare folders of restored pictures with their references.
+
+pair_files      two folders → pairs by name
+load_measures   names of metrics → Measures, their weights loaded, those without weights named
+score_folders   two folders → ScoreReport
+difference      two ScoreReports → by how much the second is better, pair by pair
+"""
+
+from __future__ import annotations
+
+from restore.scoring.combination import Combination
+from restore.scoring.folders import score_folders, score_pair
+from restore.scoring.gathering import is_statistics, load_statistics
+from restore.scoring.measures import FID, Measures, load_measures
+from restore.scoring.pairing import Pair, Pairing, pair_files
+from restore.scoring.preparation import Preparation
+from restore.scoring.records import (
+    Difference,
+    Failure,
+    PairScore,
+    ScoreReport,
+    SetScore,
+    Summary,
+    difference,
+)
+from restore.scoring.resampling import BOOTSTRAP
+
+__all__ = [
+    "BOOTSTRAP",
+    "FID",
+    "Combination",
+    "Difference",
+    "Failure",
+    "Measures",
+    "Pair",
+    "PairScore",
+    "Pairing",
+    "Preparation",
+    "ScoreReport",
+    "SetScore",
+    "Summary",
+    "difference",
+    "is_statistics",
+    "load_measures",
+    "load_statistics",
+    "pair_files",
+    "score_folders",
+    "score_pair",
+]

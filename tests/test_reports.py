@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from restore.errors import OutputError, UsageError
+from restore.reports import as_csv, as_document, as_html, provenance, save_statistics, write_reports
+from restore.reports.pictures import LARGEST_SIDE, view
+from restore.scoring import Measures, Pair, Preparation, ScoreReport, load_statistics, score_folders
+
+NAMES = ("a", "b<img src=x onerror=alert(1)>", 'c" onfocus="alert(1)', "d", "e", "f")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def write(path: Path, pixels: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), pixels)
+    return path
+
+
+def picture(seed: int, shape: tuple[int, ...] = (40, 60, 3)) -> Any:
+    return np.random.default_rng(seed).integers(0, 128, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> list[ScoreReport]:
+    """Two predictions: errors of 1, 2, 3 … in 255, and half of them; the first pair of the second is identical."""
+    for index, name in enumerate(NAMES):
+        write(tmp_path / f"ref/{name}.png", picture(index))
+        write(tmp_path / f"one/{name}.png", picture(index) + np.uint8(index + 1))
+        write(tmp_path / f"two/{name}.png", picture(index) + np.uint8((index + 1) // 2))
+    return [score_folders(tmp_path / "ref", tmp_path / name, ("psnr", "ssim")) for name in ("one", "two")]
+
+
+def test_the_date_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    made = provenance({"metrics": ["psnr"]})
+    assert made.date == "1970-01-02"
+    assert {"restore", "python", "torch", "numpy", "opencv", "pillow"} == made.versions.keys()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH=yesterday"):
+        provenance({})
+
+
+def test_the_document_holds_the_first_report_and_the_others(reports: list[ScoreReport]) -> None:
+    document = as_document(reports, provenance({"channel": "rgb"}))
+    json.dumps(document, allow_nan=False)
+    assert document["options"] == {"channel": "rgb"}
+    assert {key: document[key] for key in reports[0].document()} == reports[0].document()
+    (other,) = document["others"]
+    assert other["pairs"][0]["scores"]["psnr"] is None
+    assert other["differences"]["psnr"]["num_pairs"] == len(NAMES) - 1
+    assert other["differences"]["psnr"]["mean"] > 0
+
+
+def test_csv_has_one_row_a_pair_and_a_column_a_folder(reports: list[ScoreReport], tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(reports, provenance({})))))
+    assert [row["name"] for row in rows] == sorted(NAMES)
+    assert float(rows[0]["psnr (one)"]) == pytest.approx(20 * math.log10(255), abs=1e-4)
+    assert float(rows[0]["psnr (two)"]) == math.inf
+    assert rows[0]["identical (two)"] == "true"
+    assert "values as stored" in json.loads(rows[0]["report"])["protocol"]
+    assert not rows[1]["report"]
+    (tmp_path / "one/a.png").write_bytes(b"broken")
+    single = score_folders(tmp_path / "ref", tmp_path / "one", ("psnr", "ms-ssim"))
+    rows = list(csv.DictReader(io.StringIO(as_csv([single], provenance({})))))
+    assert "a.png" in rows[0]["failure"]
+    assert not rows[0]["psnr"]
+    assert not rows[1]["ms-ssim"]  # undefined for a small picture
+
+
+def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> None:
+    page = as_html(reports, provenance({"reference": "ref"}), num_shown=2)
+    assert page == as_html(reports, provenance({"reference": "ref"}), num_shown=2)
+    addresses = re.findall(r"""(?:src|href|action|data)\s*=\s*["']?([^"'>\s]+)""", page.partition("<script>")[0])
+    embedded = [address for address in addresses if address.startswith("data:image/webp;base64,")]
+    assert len(embedded) == 4 * (1 + 2 + 2)  # reference, restored and difference, for two folders
+    assert [address for address in addresses if address not in embedded and address != "x"] == []
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "<img src=x" not in page
+    assert '" onfocus' not in page
+    assert "b&lt;img src=x onerror=alert(1)&gt;" in page
+    for words in ("percentile bootstrap", "opencv", "options", "worst 1: ", "best 2: ", "1 identical pair (∞)"):
+        assert words in page
+
+
+@pytest.mark.usefixtures("reports")
+def test_the_page_tells_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "one/a.png").write_bytes(b"broken")
+    (tmp_path / "one/d.png").unlink()
+    measures = Measures(("psnr", "ms-ssim"), left_out={"lpips": "no weights, fetch them"})
+    report = score_folders(tmp_path / "ref", tmp_path / "one", measures)
+    (tmp_path / "one/f.png").unlink()  # between scoring and showing
+    page = as_html([report], provenance({}), num_shown=1)
+    for words in (
+        "no weights, fetch them",
+        "<strong>a</strong> failed: ",
+        "1 without a restored picture: d",
+        "MS-SSIM: n/a for 4 pairs",
+        "The pictures could not be read again: ",
+    ):
+        assert words in page
+    assert "0 pairs" in as_html([ScoreReport((), ())], provenance({}), num_shown=1)
+
+
+def test_the_table_is_bounded(reports: list[ScoreReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore.reports.page.MOST_ROWS", 3)
+    page = as_html(reports[:1], provenance({}), num_shown=0)
+    assert "The 3 worst of 6 pairs" in page
+    table = page.partition('class="sortable"')[2]
+    assert re.findall(r'<th scope="row">([^<]+)</th>', table) == ["f", "e", "d"]
+    assert '<figure class="viewer">' not in page
+
+
+def test_large_pictures_are_cropped_where_they_differ_most(tmp_path: Path) -> None:
+    reference = np.full((1500, 1100, 3), 100, np.uint8)
+    restored = reference.copy()
+    restored[1400:1450, 1050:] = 140
+    pair = Pair("x", write(tmp_path / "r.png", reference), write(tmp_path / "p.png", restored))
+    shown = view([("p", pair)], Preparation())
+    assert (shown.width, shown.height) == (LARGEST_SIDE, LARGEST_SIDE)
+    assert "1024×1024 of 1100×1500 pixels" in shown.note
+    pixels = decoded(shown.views[0].picture)
+    assert pixels.shape == (LARGEST_SIDE, LARGEST_SIDE, 3)
+    assert np.abs(pixels.astype(int) - 140).max(axis=2).min() < 8
+
+
+def decoded(address: str) -> Any:
+    data = base64.b64decode(address.removeprefix("data:image/webp;base64,"))
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_small_pictures_and_their_difference_are_exact(tmp_path: Path) -> None:
+    reference, restored = picture(0), picture(0)
+    restored[:20] += 16
+    pair = Pair("x", write(tmp_path / "r.png", reference), write(tmp_path / "p.png", restored))
+    shown = view([("p", pair)], Preparation())
+    assert not shown.note
+    assert shown.scale == 16
+    assert np.array_equal(decoded(shown.reference), reference)
+    assert np.array_equal(decoded(shown.views[0].picture), restored)
+    ends = cv2.applyColorMap(np.array([[255], [0]], np.uint8), cv2.COLORMAP_INFERNO)
+    assert np.array_equal(decoded(shown.views[0].difference), np.repeat(ends, 20, 0).repeat(60, 1))
+
+
+def test_grey_pictures_have_a_page_too(tmp_path: Path) -> None:
+    write(tmp_path / "ref/a.png", picture(0, (12, 300)))
+    write(tmp_path / "out/a.png", picture(1, (12, 300)))
+    report = score_folders(tmp_path / "ref", tmp_path / "out", ("psnr",), preparation=Preparation(channel="y"))
+    assert "Y, BT.601 limited" in as_html([report], provenance({}))
+
+
+def test_statistics_are_saved_on_both_sides(tmp_path: Path) -> None:
+    class Mean:
+        def features(self, pixels: Any) -> Any:
+            return pixels.mean((1, 2)).double()
+
+    for name in "ab":
+        write(tmp_path / f"ref/{name}.png", picture(0))
+        write(tmp_path / f"out/{name}.png", picture(1))
+    measures = Measures(("psnr",), inception=Mean())  # type: ignore[arg-type]
+    report = score_folders(tmp_path / "ref", tmp_path / "out", measures, label="a/b")
+    (tmp_path / "stats").mkdir()
+    saved = save_statistics(tmp_path / "stats/0.safetensors", [report])
+    assert saved == [tmp_path / "stats/0.safetensors", tmp_path / "stats/a_b/0.safetensors"]
+    assert load_statistics(tmp_path / "stats").n == 2
+    page = as_html([report], provenance({}))
+    assert "rFID ↓" in page
+    assert "N = 2 is below 2,049" in page
+
+
+def test_outputs_that_cannot_be_written(reports: list[ScoreReport], tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_reports(reports, provenance({}), csv_file=tmp_path / "missing/report.csv")
+
+
+DRIVER = """
+<script>
+const viewer = document.querySelector(".viewer"), found = {};
+const width = (layer) => getComputedStyle(layer).clipPath;
+const set = (role, value) => {
+  const control = viewer.querySelector(`[data-role=${role}]`);
+  control.value = value;
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+  control.dispatchEvent(new Event("change", { bubbles: true }));
+};
+const layers = [...viewer.querySelectorAll(".layer")];
+const seen = () => layers.filter((layer) => layer.offsetParent).map((layer) => layer.innerText);
+set("split", 20);
+found.clip = width(viewer.querySelector(".restored"));
+found.first = seen();
+set("which", 1);
+found.second = seen();
+viewer.querySelector("[value=difference]").click();
+found.difference = seen();
+found.scale = viewer.querySelector(".scale").innerText;
+set("zoom", 4);
+found.zoom = viewer.querySelector(".stage").offsetWidth / viewer.querySelector(".window").clientWidth;
+const names = () => [...document.querySelectorAll(".sortable tbody tr")].map((row) => row.cells[0].innerText);
+const buttons = document.querySelectorAll(".sortable button");
+buttons[0].click();
+found.by_name = names();
+buttons[2].click();
+found.by_second = names();
+buttons[2].click();
+found.reversed = names();
+found.sorted = document.querySelectorAll("[aria-sort]").length;
+found.overflow = document.documentElement.scrollWidth - innerWidth;
+found.pictures = [...document.images].every((image) => image.complete && image.naturalWidth);
+found.unnamed = [...document.querySelectorAll("input, select, button")].filter(
+  (control) => !(control.ariaLabel || control.innerText || control.closest("label")?.innerText)).length;
+document.title = "found " + btoa(unescape(encodeURIComponent(JSON.stringify(found))));
+</script>
+"""
+
+
+def test_the_page_works_in_a_browser(reports: list[ScoreReport], tmp_path: Path) -> None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
+    page = as_html(reports, provenance({}), num_shown=2).replace("</body>", f"{DRIVER}</body>")
+    file = tmp_path / "page.html"
+    file.write_text(page, encoding="utf-8")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=375,800", "--virtual-time-budget=2000"]
+    done = subprocess.run(
+        [browser, *options, profile, "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    title = re.search(r"<title>found ([^<]+)</title>", done.stdout)
+    assert title, done.stderr[-2000:]
+    found = json.loads(base64.b64decode(title[1]))
+    assert found["clip"] == "inset(0px 0px 0px 20%)"
+    assert found["first"] == ["reference", "one"]
+    assert found["second"] == ["reference", "two"]
+    assert found["difference"] == ["reference", "difference, two"]
+    assert "/255" in found["scale"]
+    assert found["zoom"] == pytest.approx(4, abs=0.01)
+    assert found["by_name"] == sorted(NAMES)
+    assert found["by_second"][-1] == "a"  # ∞
+    assert found["reversed"] == found["by_second"][::-1]
+    assert found["sorted"] == 1
+    assert found["overflow"] <= 0
+    assert found["pictures"]
+    assert found["unnamed"] == 0
