@@ -31,6 +31,7 @@ class TrainingDisplay:
         self.minutes = config.budget.minutes
         self.psnr: float | None = None
         self.last_line = 0.0
+        self.named: set[str] = set()
         columns = (BarColumn(bar_width=14), TextColumn("{task.percentage:>3.0f}% {task.description}"))
         self.bar = Progress(
             *columns, console=console.stderr_console(), disable=quiet or not console.is_terminal(), transient=True
@@ -61,6 +62,10 @@ class TrainingDisplay:
                 console.say(f"{record['progress']:.0%} {text}")
         elif event == "checkpoint":
             self.psnr = record["validation_psnr_db"]
+            for reason in record["bad_pictures"]:
+                if reason not in self.named:
+                    self.named.add(reason)
+                    console.warn(f"left out: {reason}")
             self._say(
                 f"step {record['step']:,}, {record['minutes']:.1f} min: saved, validation {self.psnr:.2f} dB PSNR"
             )

@@ -11,13 +11,14 @@ from restore.data.packing import PackReport, pack
 from restore.data.pairs import Pairs, open_pairs
 from restore.data.photos import Photos, open_photos
 from restore.data.samples import Batch, Request, Sample, TrainSamples
-from restore.data.sources import Source, Subset, Tolerant, describe, split
+from restore.data.sources import Picture, Source, Subset, Tolerant, describe, split
 
 __all__ = [
     "Batch",
     "PackReport",
     "Pairs",
     "Photos",
+    "Picture",
     "Request",
     "Sample",
     "Source",

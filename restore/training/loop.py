@@ -22,7 +22,7 @@ from restore.errors import DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
-from restore.training.material import Material, sample_stream
+from restore.training.material import Material, sample_stream, training_samples
 from restore.training.outcome import Keeper
 from restore.training.state import DTYPES, TrainState, prepare_state
 
@@ -101,21 +101,20 @@ def _run(  # noqa: PLR0917  `train` reads better so
     loss_of = _loss_of(config, state.device)
     numbers = {"pictures": len(material.training), "held_out": len(material.held_out), "processes": team.size}
     logbook.write("start", step=state.step, dtype=str(state.dtype).removeprefix("torch."), **numbers)
+    samples = training_samples(config, material, state.num_rewinds)
     stream = sample_stream(
         config,
-        material,
+        samples,
         team,
         first_step=state.step,
         progress_at=lambda step: config.budget.progress(step, state.seconds),
-        num_rewinds=state.num_rewinds,
     )
     meter = Meter()
     with contextlib.closing(stream):
         while True:
             stop, save, seconds = team.agree(should_stop(), keeper.is_due(state), team.leads * state.seconds)
             if save:
-                keeper.save(state)
-                meter.pause()
+                keeper.save(state, samples.pictures.bad)
             progress = config.budget.progress(state.step, seconds)
             if stop or progress >= 1:
                 break
@@ -141,7 +140,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
                     images_per_second=round(team.size * meter.images_per_second, 2),
                     waiting_share=round(meter.waiting_share, 4),
                 )
-    keeper.save(state)
+    keeper.save(state, samples.pictures.bad)
 
 
 def train_step(  # noqa: PLR0917  what one step needs
@@ -216,10 +215,6 @@ class Meter:
         started = time.monotonic()
         yield
         self.waited += time.monotonic() - started
-
-    def pause(self) -> None:
-        """Leave out the time since the last step."""
-        self.last = time.monotonic()
 
     def step_seconds(self, passes: Sequence[Batch]) -> float:
         """Count a step and return its seconds; one that took suspiciously long was a pause, and counts as short."""

@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from restore.config import TrainConfig
-from restore.data import Batch, Request, Source, TrainSamples, batches, open_pairs, open_photos, split
+from restore.data import (
+    Batch,
+    Picture,
+    Request,
+    Source,
+    Tolerant,
+    TrainSamples,
+    batches,
+    open_pairs,
+    open_photos,
+    split,
+)
 from restore.degradations import draw
 from restore.distributed import Team
 from restore.errors import UsageError
@@ -68,14 +79,24 @@ class Material:
         return cls(*split(source, config.data.validation_share), is_paired=clean is None)
 
 
+def training_samples(config: TrainConfig, material: Material, num_rewinds: int = 0) -> TrainSamples:
+    """Return what a run draws from; each rewind goes on with other samples."""
+    return TrainSamples(
+        material.training,
+        None if material.is_paired else config.degradations,
+        seed=config.seed + OTHER_SAMPLES * num_rewinds,
+        told_share=config.data.told_share,
+        grey_share=config.data.grey_share,
+    )
+
+
 def sample_stream(
     config: TrainConfig,
-    material: Material,
+    samples: TrainSamples,
     team: Team,
     *,
     first_step: int,
     progress_at: Callable[[int], float],
-    num_rewinds: int = 0,
 ) -> Generator[Batch]:
     """Yield the batches of one process, those of `optimiser.accumulation` passes for each step.
 
@@ -84,11 +105,10 @@ def sample_stream(
 
     Args:
         config: the recipe.
-        material: to draw from.
+        samples: to draw from.
         team: the processes that share the passes.
         first_step: to yield for.
         progress_at: share of the budget used up at a step, which decides the size of the patches.
-        num_rewinds: so far; each one goes on with other samples.
     """
     passes_a_step = config.optimiser.accumulation
 
@@ -98,13 +118,6 @@ def sample_stream(
             first = (number * team.size + team.rank) * stage.batch_size
             yield [Request(first + index, stage.size) for index in range(stage.batch_size)]
 
-    samples = TrainSamples(
-        material.training,
-        None if material.is_paired else config.degradations,
-        seed=config.seed + OTHER_SAMPLES * num_rewinds,
-        told_share=config.data.told_share,
-        grey_share=config.data.grey_share,
-    )
     yield from batches(samples, requests(), config.data.workers)
 
 
@@ -120,11 +133,15 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
 
     Returns:
         The mean PSNR in dB, and the first samples as (N,3,H,3W): degraded, restored, reference.
+
+    Raises:
+        NothingToDoError: too many pictures cannot be read.
     """
     scores: list[float] = []
     rows: list[Tensor] = []
+    pictures = Tolerant(source)
     for index in range(min(len(source), VALIDATION_PICTURES)):
-        degraded, reference = _central_sample(source, index, config)
+        degraded, reference = _central_sample(pictures.read(index), index, config)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
         scores.append(min(psnr(reference, restored), 100.0))
         if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
@@ -132,8 +149,7 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
     return statistics.fmean(scores), torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
 
 
-def _central_sample(source: Source, index: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    picture = source.read(index)
+def _central_sample(picture: Picture, index: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
     if isinstance(picture, tuple):
         degraded, reference = (_centre(side) for side in picture)
         return degraded, reference

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,12 @@ class Keeper:
             self.saved_at = state.seconds
         return self.team.leads and state.seconds - self.saved_at >= 60 * self.config.checkpoint.minutes
 
-    def save(self, state: TrainState) -> None:
+    def save(self, state: TrainState, bad: Mapping[int, str]) -> None:
         """Validate, and write state, weights and card; weights that are not finite never replace good ones.
+
+        Args:
+            state: to keep.
+            bad: pictures that could not be read so far, by index, and why.
 
         Raises:
             DivergedError: the weights are not finite; nothing was written.
@@ -76,6 +81,7 @@ class Keeper:
             minutes=round(state.seconds / 60, 3),
             loss=statistics.fmean(losses) if losses else None,
             validation_psnr_db=round(found, 4),
+            bad_pictures=sorted(bad.values()),
         )
         self.logbook.show(pictures, state.step)
 

@@ -197,7 +197,10 @@ def test_weights_to_start_from_are_refused(
 
 def test_corrupt_pictures_are_passed_over_and_too_many_stop(restore: Restore, recipe: Path, photographs: Path) -> None:
     (photographs / "broken.png").write_bytes((photographs / "a.png").read_bytes()[:60])
-    assert restore("train", recipe, photographs, "--out", "run", "--max-steps", "40").returncode == 0
+    trained = restore("train", recipe, photographs, "--out", "run", "--max-steps", "40")
+    assert trained.returncode == 0
+    assert trained.stderr.count("warning: left out:") == 1
+    assert "broken.png" in trained.stderr
     for index in range(6):
         (photographs / f"broken{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     stopped = restore("train", recipe, photographs, "--out", "r2", "--max-steps", "200")

@@ -14,20 +14,14 @@ from restore.config import TrainConfig
 from restore.distributed import Team
 from restore.errors import UsageError
 from restore.training import Material
-from restore.training.material import sample_stream, validate
+from restore.training.material import sample_stream, training_samples, validate
 
 
 def first(
     config: TrainConfig, material: Material, num: int, *, team: Team | None = None, step: int = 0, num_rewinds: int = 0
 ) -> list[Tensor]:
-    stream = sample_stream(
-        config,
-        material,
-        team or Team(),
-        first_step=step,
-        progress_at=lambda step: step / 6,
-        num_rewinds=num_rewinds,
-    )
+    samples = training_samples(config, material, num_rewinds)
+    stream = sample_stream(config, samples, team or Team(), first_step=step, progress_at=lambda step: step / 6)
     return [batch.degraded for batch in itertools.islice(stream, num)]
 
 
@@ -55,7 +49,8 @@ def test_pairs_are_taken_as_they_are(config: TrainConfig, photographs: Path, tmp
     shutil.copytree(photographs, tmp_path / "degraded")
     material = Material.open(config, degraded=tmp_path / "degraded", reference=photographs)
     assert material.is_paired
-    stream = sample_stream(config, material, Team(), first_step=0, progress_at=lambda _: 0.0)
+    samples = training_samples(config, material)
+    stream = sample_stream(config, samples, Team(), first_step=0, progress_at=lambda _: 0.0)
     degraded, told, reference = next(stream)
     assert torch.equal(degraded, reference)
     assert (told == -1).all()
