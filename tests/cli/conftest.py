@@ -1,13 +1,16 @@
-"""The real command in a subprocess, and photographs to run it on."""
+"""The real command in a process of its own, and photographs to run it on."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
+from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -24,9 +27,11 @@ def restore(tmp_path: Path) -> Restore:
     def run(
         *arguments: str | Path, env: dict[str, str] | None = None, text_input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "restore", *map(str, arguments)]
+        words = list(map(str, arguments))
+        if env is None and text_input is None:
+            return run_command(words, tmp_path)
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "restore", *words],
             capture_output=True,
             text=True,
             errors="surrogateescape",
@@ -38,6 +43,55 @@ def restore(tmp_path: Path) -> Restore:
         )
 
     return run
+
+
+def run_command(words: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `restore` in a folder, where possible in a fork of a process that has torch imported already."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        command = [sys.executable, "-m", "restore", *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", cwd=folder, check=False
+        )
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["restore.cli", "restore.pipeline", "restore.scoring", "restore.training"])
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = context.Process(target=become_the_command, args=(words, folder, _Passed(out), _Passed(err)))
+        process.start()
+        process.join(timeout=300)
+        if process.exitcode is None:
+            process.kill()
+            pytest.fail(f"restore {' '.join(words)} did not end")
+        texts = [_text_of(file) for file in (out, err)]
+    return subprocess.CompletedProcess(words, process.exitcode, *texts)
+
+
+class _Passed:
+    """A file that a process hands to the one that it starts."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.duplicate = DupFd(file.fileno())
+
+    def descriptor(self) -> int:
+        """Return the file's number in this process."""
+        return int(self.duplicate.detach())
+
+
+def _text_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="surrogateescape")
+
+
+def become_the_command(words: Sequence[str], folder: Path | None, out: _Passed, err: _Passed) -> None:
+    """Run `restore` as if this process were nothing else."""
+    if folder is not None:
+        os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out.descriptor(), 1)
+    os.dup2(err.descriptor(), 2)
+    sys.argv = ["restore", *words]
+    from restore.cli import main  # noqa: PLC0415  the process that forks has imported it
+
+    main()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.cli.conftest import run_command
+
 NOTE = "note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn"
 
 
 def degrade(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "restore", "degrade", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, encoding="utf-8")
+    return run_command(["degrade", *map(str, arguments)])
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ import torch
 from PIL import Image
 
 from restore.metrics import FidStatistics
+from tests.cli.conftest import run_command
 
 
 def score(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "restore", "score", *map(str, arguments)]
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, encoding="utf-8")
+    return run_command(["score", *map(str, arguments)])
 
 
 def picture(seed: int, shape: tuple[int, ...] = (24, 31, 3)) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -17,7 +18,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.weights import load_weights
+from restore.config import load_config
+from restore.models import NAFNet
+from restore.weights import load_weights, save_weights
 from tests.cli.conftest import Restore, noisy_picture, save
 
 RECIPE = """
@@ -173,26 +176,38 @@ class Malicious:
         return os.system, ("touch executed",)
 
 
-@pytest.mark.parametrize("damage", ["pickle", "truncated", "empty", "garbage", "flipped", "other network", "missing"])
-def test_weights_to_start_from_are_refused(
-    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path, damage: str
+def test_weights_to_start_from_are_refused_unless_they_are_sound(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
 ) -> None:
-    assert restore("train", recipe, photographs, "--out", "run").returncode == 0
-    good = (tmp_path / "run" / "best.safetensors").read_bytes()
-    init, settings = tmp_path / "bad.safetensors", []
-    if damage == "pickle":
-        init = tmp_path / "bad.pth"
-        init.write_bytes(pickle.dumps(Malicious()))
-    elif damage == "flipped":
-        init.write_bytes(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:])
-    elif damage == "other network":
-        init.write_bytes(good)
-        settings = ["--set", "network.width=12"]
-    elif damage != "missing":
-        init.write_bytes({"truncated": good[: len(good) // 2], "empty": b"", "garbage": b"x" * 500}[damage])
-    refused = restore("train", recipe, photographs, "--out", "r2", "--init", init, *settings)
-    assert is_one_line(refused, 4, str(init))
+    network = NAFNet(load_config(recipe).network)
+    document = {"task": "denoise", "architecture": "nafnet", "network": network.config.as_dict()}
+    save_weights(tmp_path / "good.safetensors", network, document)
+    good = (tmp_path / "good.safetensors").read_bytes()
+    published = NAFNet(dataclasses.replace(network.config, stem=1))
+    torch.save({"params": published.state_dict()}, tmp_path / "official.pth")
+    (tmp_path / "folder").mkdir()
+    bad = {
+        "pickle.pth": pickle.dumps(Malicious()),
+        "truncated.safetensors": good[: len(good) // 2],
+        "empty.safetensors": b"",
+        "garbage.safetensors": b"x" * 500,
+        "flipped.safetensors": good[:-5] + bytes([good[-5] ^ 1]) + good[-4:],
+        "lying.safetensors": (2**40).to_bytes(8, "little") + good[8:],
+        "newer.safetensors": good.replace(b'\\"format_version\\": 1', b'\\"format_version\\": 9'),
+    }
+    assert bad["newer.safetensors"] != good
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+
+    def start_from(init: str, *settings: str) -> subprocess.CompletedProcess[str]:
+        return restore("train", recipe, photographs, "--out", f"run-{len(init)}", "--init", init, *settings)
+
+    for name in (*bad, "missing.safetensors", "folder", "https://example.org/weights.pth"):
+        assert is_one_line(start_from(name), 4, name)
+    assert is_one_line(start_from("good.safetensors", "--set", "network.width=12"), 4, "another network")
     assert not (tmp_path / "executed").exists()
+    assert start_from("good.safetensors").returncode == 0
+    assert start_from("official.pth", "--set", "network.stem=1").returncode == 0
 
 
 def test_corrupt_pictures_are_passed_over_and_too_many_stop(restore: Restore, recipe: Path, photographs: Path) -> None:
@@ -205,6 +220,23 @@ def test_corrupt_pictures_are_passed_over_and_too_many_stop(restore: Restore, re
         (photographs / f"broken{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     stopped = restore("train", recipe, photographs, "--out", "r2", "--max-steps", "200")
     assert is_one_line(stopped, 3, "broken")
+
+
+def test_validation_may_have_its_own_folder(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "validation").mkdir()
+    save(tmp_path / "validation" / "v.png", noisy_picture(5))
+    trained = restore("train", recipe, photographs, "--out", "run", "--validation", "validation")
+    assert "on 3 pictures, validating on 1" in trained.stderr
+
+
+def test_a_loss_may_have_a_perceptual_term(restore: Restore, recipe: Path, photographs: Path, shared: Path) -> None:
+    terms = ("--set", "loss.lpips=0.1", "--set", "loss.lpips_net=squeeze", "--set", "loss.fft=0.05")
+    larger = ("--set", "patches=[{start=0, size=32, batch_size=1}]", "--max-steps", "2")
+    run = ("train", recipe, photographs, "--out", "run", *terms, *larger)
+    assert is_one_line(
+        restore(*run, env={"RESTORE_WEIGHTS": str(photographs)}), 4, "restore models fetch lpips-squeeze"
+    )
+    assert restore(*run, "--resume", env={"RESTORE_WEIGHTS": str(shared / "weights")}).returncode == 0
 
 
 def test_pictures_smaller_than_the_patch_are_mirrored(restore: Restore, recipe: Path, tmp_path: Path) -> None:
