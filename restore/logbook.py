@@ -68,11 +68,12 @@ class Logbook:
 def draw_curves(log: Path, target: Path) -> None:
     """Draw loss, validation PSNR and learning rate against minutes of training, where a log holds them."""
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    last_minute = max((record["minutes"] for record in records if "minutes" in record), default=0.0)
     panels = []
     for key, label in (("loss", "loss"), ("validation_psnr_db", "validation PSNR, dB"), ("lr", "learning rate")):
         points = [(r["minutes"], r[key]) for r in records if r.get(key) is not None and "minutes" in r]
         if len(points) > 1:
-            panels.append(_panel(points, label))
+            panels.append(_panel(points, label, last_minute))
     if not panels:
         return
     picture = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), "white")
@@ -83,12 +84,15 @@ def draw_curves(log: Path, target: Path) -> None:
     picture.save(target)
 
 
-def _panel(points: Sequence[tuple[float, float]], label: str, size: tuple[int, int] = (900, 280)) -> Image.Image:
+def _panel(
+    points: Sequence[tuple[float, float]], label: str, last_minute: float, size: tuple[int, int] = (900, 280)
+) -> Image.Image:
     width, height = size
-    left, right, top, bottom = 90, 20, 34, 40
+    left, right, top, bottom = 90, 50, 34, 40
     panel = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(panel)
-    (x_low, x_high), (y_low, y_high) = (_limits([point[axis] for point in points]) for axis in (0, 1))
+    x_low, x_high = 0.0, last_minute
+    y_low, y_high = _limits([y for _, y in points])
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / (x_high - x_low) * (width - left - right)

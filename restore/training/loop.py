@@ -7,6 +7,7 @@ import itertools
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
                 passes = list(itertools.islice(stream, config.optimiser.accumulation))
             loss, gradient_norm = train_step(state, passes, network, loss_of, config, team)
 
-            state.seconds += meter.step_seconds(passes)
+            state.seconds += meter.count_step(passes, loss)
             keeper.losses.append(loss)
             if meter.has_news():
                 logbook.write(
@@ -134,7 +135,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
                     step=state.step,
                     minutes=round(state.seconds / 60, 3),
                     progress=round(config.budget.progress(state.step, state.seconds), 5),
-                    loss=statistics.fmean(keeper.losses[-100:]),
+                    loss=statistics.fmean(meter.recent_losses),
                     lr=config.optimiser.lr * lr_factor,
                     gradient_norm=gradient_norm,
                     images_per_second=round(team.size * meter.images_per_second, 2),
@@ -208,6 +209,7 @@ class Meter:
         self.waited = 0.0
         self.worked = 0.0
         self.images = 0
+        self.recent_losses: deque[float] = deque(maxlen=100)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -216,11 +218,12 @@ class Meter:
         yield
         self.waited += time.monotonic() - started
 
-    def step_seconds(self, passes: Sequence[Batch]) -> float:
+    def count_step(self, passes: Sequence[Batch], loss: float) -> float:
         """Count a step and return its seconds; one that took suspiciously long was a pause, and counts as short."""
         now = time.monotonic()
         seconds, self.last = min(now - self.last, LONGEST_STEP_SECONDS), now
         self.worked += seconds
+        self.recent_losses.append(loss)
         self.images += sum(len(degraded) for degraded, _, _ in passes)
         return seconds
 
