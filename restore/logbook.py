@@ -91,7 +91,7 @@ def _panel(
     left, right, top, bottom = 90, 50, 34, 40
     panel = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(panel)
-    x_low, x_high = 0.0, last_minute
+    x_low, x_high = 0.0, max(last_minute, 1e-3)
     y_low, y_high = _limits([y for _, y in points])
 
     def place(x: float, y: float) -> tuple[float, float]:

@@ -1,0 +1,42 @@
+"""How commands stop: the first signal asks, the second one leaves at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+COMMAND = """
+import os, signal, time
+from restore import cli
+signal.signal(signal.SIGINT, cli._stop)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+finally:  # what is half done is being removed
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+
+TRAINING = """
+import os, signal, time
+from restore.cli import stopping
+with stopping.StopRequest() as stop:
+    for _ in range(2):  # a terminal and a launcher may both pass one Ctrl-C on
+        os.kill(os.getpid(), signal.SIGINT)
+    assert stop.is_set()
+    time.sleep(stopping.ECHO_SECONDS + 0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+"""
+
+
+def leaves_at_once(program: str) -> bool:
+    return subprocess.run([sys.executable, "-c", program], timeout=40, check=False).returncode == 130
+
+
+def test_a_second_signal_does_not_wait_for_the_first() -> None:
+    assert leaves_at_once(COMMAND)
+
+
+def test_a_second_signal_ends_a_training_step() -> None:
+    assert leaves_at_once(TRAINING)
