@@ -15,8 +15,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from restore.degradations import Chain, Jpeg, generator_for
+from restore.degradations import Chain, Jpeg, generator_for, mean_light
 from restore.errors import ImageError, OutputError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
@@ -205,7 +206,9 @@ def restore_photo(photo: Photo, restorer: Restorer, *, sigma: float | None = Non
     return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + _non_finite(photo.pixels))
 
 
-def degrade_photo(photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int) -> Photo:
+def degrade_photo(
+    photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int, frames: Sequence[Path] = (), max_pixels: int = 0
+) -> Photo:
     """Degrade the pixels of a photograph and keep all else; the depth becomes what the output can hold.
 
     Args:
@@ -214,16 +217,18 @@ def degrade_photo(photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int
         chain: what to do to it; JPEG compression is left to the encoder of a JPEG output.
         root: the input of the run: names below it make the noise.
         seed: of the run.
+        frames: files of which the mean in linear light is degraded in place of the photograph, which is one of them.
+        max_pixels: larger frames are refused.
 
     Raises:
-        ImageError: the picture cannot be degraded so.
+        ImageError: the picture cannot be degraded so, or a frame cannot be read.
     """
     kind = FORMATS.get(job.target.suffix.lower())
     if kind == "jpeg":
         steps = tuple(step for step in chain.steps if not isinstance(step, Jpeg))
         chain = chain.model_copy(update={"steps": steps})
     name = job.source.relative_to(root) if root.is_dir() else Path(job.source.name)
-    pixels = torch.from_numpy(to_float(photo.pixels))
+    pixels = _mean_of_frames(photo, job, frames, max_pixels) if frames else torch.from_numpy(to_float(photo.pixels))
     image = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     try:
         degraded = chain.degrade(image, generator_for(seed, name))
@@ -235,6 +240,19 @@ def degrade_photo(photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int
         return dataclasses.replace(photo, pixels=array, alpha=alpha)
     as_if_lossless = dataclasses.replace(photo, format=kind or photo.format, lossless=True)  # so that WebP adds no loss
     return dataclasses.replace(as_if_lossless, pixels=from_float(array, photo.pixels.dtype))
+
+
+def _mean_of_frames(photo: Photo, job: Job, frames: Sequence[Path], max_pixels: int) -> Tensor:
+    def read(path: Path) -> Tensor:
+        pixels = photo.pixels if path == job.source else read_photo(path, max_pixels=max_pixels).pixels
+        if pixels.shape != photo.pixels.shape:
+            (height, width), (other_height, other_width) = photo.pixels.shape[:2], pixels.shape[:2]
+            sizes = f"{path} has {other_width}×{other_height} pixels and {job.source.name} {width}×{height}"
+            colours = " or is grey where the other is not" if pixels.ndim != photo.pixels.ndim else ""
+            raise ImageError(f"{job.source}: {sizes}{colours}; frames of one video are all alike")
+        return torch.from_numpy(to_float(pixels))
+
+    return mean_light(read(path) for path in frames)
 
 
 def _attempt(

@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chain = Chain.model_validate(json.loads(options.chain))
         real = [_pair(path, options.pairs / "noisy") for path in find_images(options.pairs / "clean")]
-        clean = [_read(path) for path in find_images(options.clean)]
+        clean = [read(path) for path in find_images(options.clean)]
         if not real or not clean:
             raise NothingToDoError(f"{options.pairs}/clean and {options.clean}: pictures are needed in both")
         samples = [_sample(clean, chain, options.crop, generator) for _ in range(options.samples)]
-        crops = [_crop(*real[index % len(real)], options.crop, generator) for index in range(options.samples)]
+        crops = [cut(*real[index % len(real)], options.crop, generator) for index in range(options.samples)]
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        _beside(_grid(samples), _grid(crops)).save(options.out)
+        beside(grid(samples), grid(crops)).save(options.out)
     except (RestoreError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -72,24 +72,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _read(path: Path) -> Tensor:
+def read(path: Path) -> Tensor:
     """Return (3,H,W) float32 in [0,1]."""
     pixels = torch.from_numpy(to_float(read_photo(path).pixels)).clamp(0, 1)
     return pixels.expand(3, -1, -1) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def _pair(clean: Path, folder: Path) -> Pair:
-    return _read(clean), _read(folder / clean.name)
+    return read(clean), read(folder / clean.name)
 
 
 def _sample(pictures: Sequence[Tensor], chain: Chain, size: int, generator: torch.Generator) -> Pair:
     picture = pictures[int(torch.randint(len(pictures), (), generator=generator))]
-    crop, _ = _crop(picture, picture, size, generator)
+    crop, _ = cut(picture, picture, size, generator)
     degraded = draw([chain], crop, generator)
     return degraded.reference, degraded.image
 
 
-def _crop(clean: Tensor, noisy: Tensor, size: int, generator: torch.Generator) -> Pair:
+def cut(clean: Tensor, noisy: Tensor, size: int, generator: torch.Generator) -> Pair:
+    """Return the same crop of two pictures, at a place that is drawn."""
     height, width = clean.shape[1:]
     top = int(torch.randint(max(1, height - size + 1), (), generator=generator))
     left = int(torch.randint(max(1, width - size + 1), (), generator=generator))
@@ -125,7 +126,7 @@ def _print_numbers(real: np.ndarray, synthetic: np.ndarray) -> None:
         print(f"| {name} | {limits} | {inside:.0%} |")
 
 
-def _grid(pairs: Sequence[Pair]) -> Image.Image:
+def grid(pairs: Sequence[Pair]) -> Image.Image:
     """Return rows of crops, each clean one above its noisy one."""
     side = max(max(noisy.shape[1:]) for _, noisy in pairs)
     rows = -(-len(pairs) // COLUMNS)
@@ -139,7 +140,8 @@ def _grid(pairs: Sequence[Pair]) -> Image.Image:
     return sheet
 
 
-def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Return one picture of two, a wide gutter between them."""
     sheet = Image.new("RGB", (left.width + 4 * GUTTER + right.width, max(left.height, right.height)), (255, 255, 255))
     sheet.paste(left, (0, 0))
     sheet.paste(right, (left.width + 4 * GUTTER, 0))

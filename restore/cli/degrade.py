@@ -11,7 +11,7 @@ import typer
 
 from restore.cli import console, options
 from restore.cli.run import Run, say_skipped
-from restore.errors import UsageError
+from restore.errors import NothingToDoError, UsageError
 from restore.types import Word
 
 if TYPE_CHECKING:
@@ -25,13 +25,28 @@ class BlurKind(Word):
 
     GAUSSIAN = "gaussian"
     DEFOCUS = "defocus"
+    MOTION = "motion"
+    FRAMES = "frames"
 
 
 Input = Annotated[Path, typer.Argument(metavar="INPUT", help="A photograph, or a folder searched recursively.")]
-Blur = Annotated[BlurKind | None, typer.Option(help="Blur before the noise; defocus: a lens, in linear light.")]
+Blur = Annotated[
+    BlurKind | None,
+    typer.Option(help="Blur before the noise. In linear light: a lens, a shaking camera, or the mean of video frames."),
+]
 BlurSize = Annotated[
     float | None,
-    typer.Option(metavar="PX", min=0.0, max=500.0, help="σ of a Gaussian, radius of a defocus, in pixels."),
+    typer.Option(
+        metavar="PX", min=0.0, max=500.0, help="σ of a Gaussian, radius of a defocus, way of a motion, in pixels."
+    ),
+]
+NumFrames = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=2, max=1000, help="For --blur frames: how many become one, named after the middle."),
+]
+FrameStep = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="From one mean of frames to the next; N of --num-frames if absent."),
 ]
 CameraNoise = Annotated[
     float | None,
@@ -48,7 +63,7 @@ Jpeg = Annotated[
     typer.Option(min=1, max=100, help="JPEG compression of this quality, after the noise; JPEG outputs get it once."),
 ]
 Webp = Annotated[int | None, typer.Option(min=1, max=100, help="WebP compression of this quality, in place of JPEG.")]
-Seed = Annotated[int, typer.Option(help="The same seed and relative file name give the same noise.")]
+Seed = Annotated[int, typer.Option(help="The same seed and relative file name give the same blur and noise.")]
 
 
 def degrade(  # noqa: PLR0917  the order is that of the help page
@@ -56,6 +71,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     output: options.Output,
     blur: Blur = None,
     blur_size: BlurSize = None,
+    num_frames: NumFrames = None,
+    frame_step: FrameStep = None,
     camera_noise: CameraNoise = None,
     noise: Noise = None,
     poisson: Poisson = None,
@@ -77,17 +94,23 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     Blur comes first, then camera noise, shot noise and Gaussian noise, then
     JPEG or WebP. TIFF outputs (--format tiff) are float32 and keep shot and
     Gaussian noise as drawn, below black and above white too, as published
-    comparisons demand. Other formats clip and round to their depth.
+    comparisons demand. Other formats clip and round to their depth. With
+    --blur frames the input is a folder of consecutive frames of a video,
+    sorted by the numbers in their names, and each N of them become one.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "camera_noise": camera_noise}
+    settings |= {"num_frames": num_frames, "frame_step": frame_step}
     settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "seed": seed}
     chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     on_skip = say_skipped if verbose else None
-    plan = planning.make_plan([input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip)
+    frames = _frames(input_, output, settings)
+    plan = planning.make_plan(
+        list(frames) or [input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip
+    )
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     if dry_run:
         run.conclude(pipeline.dry_run(plan), "would degrade", {})
@@ -97,7 +120,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         _say_what_is_clipped(plan)
 
     def change(job: Job, photo: Photo) -> Photo:
-        return pipeline.degrade_photo(photo, job, chain, root=input_, seed=seed)
+        mean_of = frames.get(job.source, ())
+        return pipeline.degrade_photo(photo, job, chain, root=input_, seed=seed, frames=mean_of, max_pixels=max_pixels)
 
     file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
@@ -115,12 +139,16 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
     blur, size, iso, poisson = (settings[name] for name in ("blur", "blur_size", "camera_noise", "poisson"))
     if poisson is not None and not (poisson > 0 and math.isfinite(poisson)):
         raise UsageError(f"--poisson {poisson}: choose a positive number of photons")
-    if (blur is None) != (size is None):
-        raise UsageError("--blur and --blur-size belong together: give both")
+    if (blur in {None, BlurKind.FRAMES}) != (size is None):
+        raise UsageError("--blur and --blur-size belong together, but for --blur frames, which has --num-frames")
+    if (blur == BlurKind.FRAMES) != (settings["num_frames"] is not None):
+        raise UsageError("--blur frames and --num-frames belong together: give both")
+    if settings["frame_step"] is not None and blur != BlurKind.FRAMES:
+        raise UsageError("--frame-step goes with --blur frames")
     if settings["jpeg"] is not None and settings["webp"] is not None:
         raise UsageError("--jpeg and --webp: choose one compression")
     wanted = [
-        (f"{blur}-blur", "radius" if blur == BlurKind.DEFOCUS else "sigma", size),
+        (f"{blur}-blur", {BlurKind.DEFOCUS: "radius", BlurKind.MOTION: "length"}.get(blur, "sigma"), size),
         ("camera-noise", "shot", None if iso is None else iso * SHOT_PER_ISO),
         ("poisson-noise", "peak", poisson),
         ("gaussian-noise", "sigma", settings["noise"]),
@@ -128,9 +156,33 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
         ("webp", "quality", settings["webp"]),
     ]
     steps = [{"kind": kind, name: (value, value)} for kind, name, value in wanted if value is not None]
-    if not steps:
+    if not steps and blur != BlurKind.FRAMES:
         raise UsageError("nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp")
     return Chain.model_validate({"steps": steps})
+
+
+def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Path, list[Path]]:
+    """Return the frames that become one, by the middle one; none where frames are no blur.
+
+    Raises:
+        UsageError: the input is no folder, or the output the same.
+        NothingToDoError: too few frames lie in it; folders below are not searched.
+    """
+    if settings["blur"] != BlurKind.FRAMES:
+        return {}
+    from restore.data import natural_order, windows  # noqa: PLC0415  torch takes two seconds to import
+    from restore.images import find_images  # noqa: PLC0415  imported with torch
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; --blur frames takes a folder of consecutive frames")
+    if output.exists() and output.samefile(folder):
+        raise UsageError(f"{folder}: input and output are the same; choose another output, frames are never replaced")
+    num = settings["num_frames"]
+    found = [path for path in find_images(folder, exclude=output) if path.parent == folder]
+    found.sort(key=lambda path: natural_order(path.name))
+    if len(found) < num:
+        raise NothingToDoError(f"{folder}: {len(found)} frames lie in it and --num-frames is {num}; name one with more")
+    return dict(windows(found, num, settings["frame_step"] or num))
 
 
 def _say_what_is_clipped(plan: Plan) -> None:

@@ -67,8 +67,9 @@ class TrainSamples(Dataset[Sample]):
     the data is one integer. Pictures smaller than the patch are mirrored outwards.
 
     Args:
-        source: photographs, to be degraded; or pairs, which are taken as they are.
-        chains: degradations, one of which is drawn for each sample; None for pairs.
+        source: photographs, to be degraded; or pairs, which come blurred already; or a mixture of both.
+        chains: degradations, one of which is drawn for each sample; pairs get its steps that do not blur. None to take
+            pairs as they are.
         seed: of everything random.
         told_share: probability that the network is told the noise level, where there is one.
         grey_share: probability that a photograph is turned grey, with the same noise in its three equal channels.
@@ -104,11 +105,16 @@ class TrainSamples(Dataset[Sample]):
         picture = self.pictures.read(int(where * len(self.pictures.source)))
         if isinstance(picture, tuple):
             degraded, reference = (_patch(side, request.patch_size, down, across, int(8 * turn)) for side in picture)
-            return Sample(degraded, UNTOLD, reference)
-        patch = _patch(picture, request.patch_size, down, across, int(8 * turn))
-        if grey < self.grey_share:
-            patch = patch.mean(0, keepdim=True)
-        made = draw(self.chains or (), patch, generator)
+            if self.chains is None:
+                return Sample(degraded, UNTOLD, reference)
+            if grey < self.grey_share:
+                degraded, reference = degraded.mean(0, keepdim=True), reference.mean(0, keepdim=True)
+            made = draw(self.chains, degraded, generator, reference)
+        else:
+            patch = _patch(picture, request.patch_size, down, across, int(8 * turn))
+            if grey < self.grey_share:
+                patch = patch.mean(0, keepdim=True)
+            made = draw(self.chains or (), patch, generator)
         sigma = made.sigma if told < self.told_share else None
         told_sigma = UNTOLD if sigma is None else sigma
         return Sample(made.image.expand(3, -1, -1), told_sigma, made.reference.expand(3, -1, -1))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -66,6 +68,53 @@ class Subset:
     def divide_memory(self, num_parts: int) -> None:
         """Keep a part of the decoded pictures in memory that could be kept so far, as one of several processes."""
         self.source.divide_memory(num_parts)
+
+
+class Mixture:
+    """Several sources, each drawn from with its own probability.
+
+    A source of few pictures is repeated, so that a picture drawn uniformly comes from each with its share.
+
+    Args:
+        sources: each with its weight beside those of the others.
+
+    Raises:
+        UsageError: there are no sources, an empty one, or a weight that is not positive.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Source, float]]) -> None:
+        if not sources or not all(len(source) and 0 < weight < math.inf for source, weight in sources):
+            raise UsageError("a mixture needs sources with pictures and positive weights; leave out the others")
+        self.sources = [source for source, _ in sources]
+        total = sum(weight for _, weight in sources)
+        length = max(len(source) * total / weight for source, weight in sources)
+        self.ends = list(accumulate(round(length * weight / total) for _, weight in sources))
+
+    def __len__(self) -> int:
+        """Return the number of pictures, repeated ones counted each time."""
+        return self.ends[-1]
+
+    def name(self, index: int) -> str:
+        """Return the name of a picture."""
+        source, inner = self._find(index)
+        return source.name(inner)
+
+    def read(self, index: int) -> Picture:
+        """Return a picture as its source does."""
+        source, inner = self._find(index)
+        return source.read(inner)
+
+    def divide_memory(self, num_parts: int) -> None:
+        """Keep a part of the decoded pictures in memory that could be kept so far, as one of several processes."""
+        for source in self.sources:
+            source.divide_memory(num_parts)
+
+    def _find(self, index: int) -> tuple[Source, int]:
+        """Return the source that an index falls into, and which of its pictures is meant."""
+        place = bisect_right(self.ends, index)
+        start = self.ends[place - 1] if place else 0
+        source = self.sources[place]
+        return source, (index - start) * len(source) // (self.ends[place] - start)
 
 
 class Tolerant:

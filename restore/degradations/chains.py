@@ -9,15 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from restore.degradations.blur import defocus_blur, gaussian_blur
+from restore.degradations.blur import convolve, defocus_blur, gaussian_blur
 from restore.degradations.camera import draw_camera, read_variance, to_linear, to_srgb
 from restore.degradations.compression import jpeg, webp
+from restore.degradations.motion import (
+    Motion,
+    brighten_highlights,
+    draw_layer,
+    draw_motion,
+    kernel_of,
+    motion_blur,
+    trajectory,
+)
 from restore.degradations.noise import gaussian_noise, poisson_noise
 from restore.settings import Settings
 
@@ -66,7 +75,12 @@ class _Step(Settings):
 
     Args:
         probability: of being drawn at all.
+
+    Attributes:
+        blurs: whether it is left out where a picture comes blurred already.
     """
+
+    blurs: ClassVar[bool] = False
 
     probability: Probability = 1.0
 
@@ -194,6 +208,8 @@ class GaussianBlur(_Step):
         sigma: range of the standard deviation in pixels, drawn uniformly.
     """
 
+    blurs: ClassVar[bool] = True
+
     kind: Literal["gaussian-blur"] = "gaussian-blur"
     sigma: Range
 
@@ -210,6 +226,8 @@ class DefocusBlur(_Step):
         blades: sides of the aperture, turned by any angle; 0 for a round one.
     """
 
+    blurs: ClassVar[bool] = True
+
     kind: Literal["defocus-blur"] = "defocus-blur"
     radius: Range
     blades: Annotated[int, Field(ge=0, le=20)] = 0
@@ -221,8 +239,54 @@ class DefocusBlur(_Step):
         return to_srgb(defocus_blur(to_linear(image), radius, self.blades, rotation))
 
 
+class MotionBlur(_Step):
+    """A camera that shakes, and things that move, in linear light; clipped to [0,1], as sensors do.
+
+    Pictures without blur, which a network must learn to leave alone, come from a `probability` below 1.
+
+    Args:
+        length: range of the way of a pixel during the exposure, in pixels, mean over the picture, drawn uniformly.
+        rotation: most that roll moves a pixel at the edge of the frame, relative to the shift of all pixels.
+        zoom: likewise for moving in and out; with neither, and no layer, the blur is the same everywhere.
+        layers: probability of something in front that moves by itself, over another length of the same range.
+        highlights: probability that saturated values count as brighter than white, up to 6 times, and leave streaks.
+        frame: longer side in pixels of the frame that pictures are cut from, at a random place; 0 where they are whole.
+    """
+
+    blurs: ClassVar[bool] = True
+
+    kind: Literal["motion-blur"] = "motion-blur"
+    length: Range
+    rotation: Annotated[float, Field(ge=0, le=10)] = 0.3
+    zoom: Annotated[float, Field(ge=0, le=10)] = 0.1
+    layers: Probability = 0.0
+    highlights: Probability = 0.0
+    frame: Annotated[int, Field(ge=0)] = 0
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the blurred (C,H,W), the image itself where nothing moves."""
+        size = (image.shape[-2], image.shape[-1])
+        length, has_layer = _uniform(self.length, generator), _happens(self.layers, generator)
+        gain = _log_uniform((1.0, 6.0), generator) if _happens(self.highlights, generator) else 1.0
+        if length == 0 and not has_layer:
+            return image
+        light = brighten_highlights(to_linear(image), gain)
+        if self.rotation == self.zoom == 0 and not has_layer:
+            light = convolve(light, kernel_of(trajectory(generator, length)))
+        else:
+            motion = self._motion(length, size, generator)
+            length = _uniform(self.length, generator) if has_layer else 0.0
+            layer = draw_layer(generator, size, self._motion(length, size, generator)) if has_layer else None
+            light = motion_blur(light, motion, layer)
+        return to_srgb(light.clamp_(0, 1))
+
+    def _motion(self, length: float, size: tuple[int, int], generator: torch.Generator) -> Motion:
+        return draw_motion(generator, length, size, rotation=self.rotation, zoom=self.zoom, frame_px=self.frame)
+
+
 Step: TypeAlias = Annotated[
-    GaussianNoise | PoissonNoise | CameraNoise | Jpeg | Webp | GaussianBlur | DefocusBlur, Field(discriminator="kind")
+    GaussianNoise | PoissonNoise | CameraNoise | Jpeg | Webp | GaussianBlur | DefocusBlur | MotionBlur,
+    Field(discriminator="kind"),
 ]
 
 
@@ -251,37 +315,40 @@ class Chain(Settings):
             image = step.apply(image, generator)
         return image
 
-    def degrade_pair(self, image: Tensor, generator: torch.Generator) -> Degraded:
+    def degrade_pair(self, image: Tensor, generator: torch.Generator, reference: Tensor | None = None) -> Degraded:
         """Return the degraded picture, the same as that of `degrade`, with what is known of it.
 
         Args:
             image: (C,H,W) float32, one or three channels, nominal range [0,1].
             generator: source of randomness.
+            reference: (C,H,W) float32, the sharp picture where the image comes blurred; steps that blur are left out.
 
         Raises:
             ValueError: as for `degrade`.
         """
-        steps = self._drawn(generator)
-        reference, sigma = image, None
+        steps, sigma = self._drawn(generator), None
+        if reference is None:
+            reference = image
+        else:
+            steps = [step for step in steps if not step.blurs]
         for step in steps:
             image, reference, sigma = step.apply_to_both(image, reference, generator)
         return Degraded(image, reference, sigma if len(steps) == 1 else None)
 
     def _drawn(self, generator: torch.Generator) -> list[Step]:
-        return [
-            step
-            for step in self.steps
-            if step.probability == 1 or float(torch.rand((), generator=generator)) < step.probability
-        ]
+        return [step for step in self.steps if step.probability == 1 or _happens(step.probability, generator)]
 
 
-def draw(chains: Sequence[Chain], image: Tensor, generator: torch.Generator) -> Degraded:
+def draw(
+    chains: Sequence[Chain], image: Tensor, generator: torch.Generator, reference: Tensor | None = None
+) -> Degraded:
     """Degrade an image by one of several chains, drawn by weight.
 
     Args:
         chains: one or more.
         image: (C,H,W) float32, one or three channels, nominal range [0,1]; left as it is.
         generator: the only source of randomness.
+        reference: the sharp picture where the image comes blurred; steps that blur are left out then.
 
     Raises:
         ValueError: there are no chains, or a step cannot take the picture.
@@ -290,7 +357,11 @@ def draw(chains: Sequence[Chain], image: Tensor, generator: torch.Generator) -> 
         raise ValueError("there is no chain to draw from: give one or more")
     weights = torch.tensor([chain.weight for chain in chains], dtype=torch.float64)
     index = int(torch.multinomial(weights, 1, generator=generator)) if len(chains) > 1 else 0
-    return chains[index].degrade_pair(image, generator)
+    return chains[index].degrade_pair(image, generator, reference)
+
+
+def _happens(probability: float, generator: torch.Generator) -> bool:
+    return probability > 0 and float(torch.rand((), generator=generator)) < probability
 
 
 def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:

@@ -152,6 +152,8 @@ def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> 
     assert document["settings"] == {
         "blur": None,
         "blur_size": None,
+        "num_frames": None,
+        "frame_step": None,
         "camera_noise": None,
         "noise": 5.0,
         "poisson": None,
@@ -264,3 +266,94 @@ def test_webp_comes_after_the_noise_and_a_webp_output_adds_no_loss(tmp_path: Pat
         assert degrade(source, tmp_path / name, "--webp", 30).returncode == 0
     assert np.array_equal(read(tmp_path / "stored.webp"), read(tmp_path / "stored.png"))
     assert np.abs(read(tmp_path / "stored.png").astype(float) - read(source)).mean() > 1
+
+
+def test_motion_blur_depends_on_seed_and_name_alone(tmp_path: Path) -> None:
+    checks = (np.indices((60, 80)).sum(0) // 8 % 2 * 160 + 40).astype(np.uint8)
+    for name in ("a.png", "b.png"):
+        write(tmp_path / "in" / name, checks)
+    arguments = ("--blur", "motion", "--blur-size", 9, "--format", "png")
+    for out, seed in (("one", 1), ("two", 2)):
+        assert degrade(tmp_path / "in", tmp_path / out, *arguments, "--seed", seed).returncode == 0
+    assert degrade(tmp_path / "in/b.png", tmp_path / "again.png", *arguments, "--seed", 1).returncode == 0
+    blurred = read(tmp_path / "one/b.png")
+    assert np.array_equal(blurred, read(tmp_path / "again.png"))
+    assert not np.array_equal(blurred, read(tmp_path / "one/a.png"))
+    assert not np.array_equal(blurred, read(tmp_path / "two/b.png"))
+    assert blurred.std() < 0.9 * checks.std()
+    assert degrade(tmp_path / "in/b.png", tmp_path / "sharp.png", "--blur", "motion", "--blur-size", 0).returncode == 0
+    assert np.array_equal(read(tmp_path / "sharp.png"), checks)
+
+
+def frames(folder: Path, num: int, size: tuple[int, int] = (20, 30)) -> list[Any]:
+    made = [np.random.default_rng(index).integers(0, 256, (*size, 3), np.uint8) for index in range(num)]
+    for number, frame in enumerate(made, 1):
+        write(folder / f"f{number}.png", frame)
+    return made
+
+
+def mean_of(some: list[Any]) -> Any:
+    """The plain formula of the mean in linear light, on 0–255."""
+    values = np.stack(some) / 255
+    light = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).mean(0)
+    return 255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def test_frames_become_their_mean_in_linear_light_named_after_the_middle(tmp_path: Path) -> None:
+    made = frames(tmp_path / "in", 11)
+    write(tmp_path / "in" / "below" / "f1.png", made[0])
+    arguments = (tmp_path / "in", tmp_path / "out", "--blur", "frames", "--num-frames", 5)
+    done = degrade(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["f3.png", "f8.png"]
+    for first in (0, 5):
+        expected = mean_of(made[first : first + 5])
+        assert np.abs(read(tmp_path / f"out/f{first + 3}.png") - expected).max() < 0.51
+    done = degrade(*arguments, "--frame-step", 1, "--skip-existing", "--noise", 0)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 7
+    assert (
+        degrade(tmp_path / "in", tmp_path / "tiff", *arguments[2:], "--noise", 10, "--format", "tiff").returncode == 0
+    )
+    noise = read(tmp_path / "tiff/f8.tiff") * 255 - mean_of(made[5:10])
+    assert noise.std() == pytest.approx(10, rel=0.1)
+
+
+def test_frames_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    frames(tmp_path / "in", 6)
+    write(tmp_path / "in" / "f2.png", ramp(20, 31))
+    write(tmp_path / "in" / "f4.png", ramp(20, 30)[..., 0])
+    (tmp_path / "in" / "f6.png").write_bytes(b"no picture")
+    done = degrade(tmp_path / "in", tmp_path / "out", "--blur", "frames", "--num-frames", 2)
+    assert done.returncode == 1
+    first, second, third = errors(done)
+    assert "f1.png has 30×20 pixels and f2.png 31×20; frames of one video are all alike" in first
+    assert "f3.png has 30×20 pixels and f4.png 30×20 or is grey where the other is not" in second
+    assert "f6.png" in third
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--blur", "frames"), 2, "--num-frames belong together"),
+        (("--blur", "motion"), 2, "--blur-size belong together"),
+        (("--blur", "frames", "--num-frames", 3, "--blur-size", 3), 2, "--blur-size belong together"),
+        (("--noise", 3, "--num-frames", 3), 2, "--num-frames belong together"),
+        (("--noise", 3, "--frame-step", 3), 2, "--frame-step goes with"),
+        (("--blur", "frames", "--num-frames", 4), 3, "3 frames lie in it and --num-frames is 4"),
+    ],
+)
+def test_blur_options_that_do_not_fit(tmp_path: Path, arguments: tuple[object, ...], code: int, message: str) -> None:
+    frames(tmp_path / "in", 3)
+    done = degrade(tmp_path / "in", tmp_path / "out", *arguments)
+    assert done.returncode == code
+    assert message in errors(done)[0]
+
+
+def test_frames_need_a_folder_other_than_the_output(tmp_path: Path) -> None:
+    frames(tmp_path / "in", 3)
+    arguments = ("--blur", "frames", "--num-frames", 3)
+    assert "takes a folder" in errors(degrade(tmp_path / "in/f1.png", tmp_path / "out", *arguments))[0]
+    same = degrade(tmp_path / "in", tmp_path / "in", *arguments)
+    assert same.returncode == 2
+    assert "input and output are the same" in errors(same)[0]

@@ -29,6 +29,7 @@ from restore.degradations import (
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "gaussian-blur", "sigma": [0.2, 1.5]},
     {"kind": "defocus-blur", "radius": [0.5, 3], "blades": 6},
+    {"kind": "motion-blur", "length": [2, 6], "layers": 0.5, "highlights": 0.5, "frame": 200},
     {"kind": "camera-noise", "shot": [1e-4, 1e-2]},
     {"kind": "poisson-noise", "peak": [50, 500]},
     {"kind": "gaussian-noise", "sigma": [0, 50]},
@@ -93,7 +94,7 @@ def test_sigma_is_known_where_gaussian_noise_is_all_there_is() -> None:
     assert degraded.image.min() < 0  # neither clipped
     assert len(set(degraded.image.flatten().tolist())) > 10000  # nor quantised
     assert torch.equal(degraded.reference, torch.full((3, 100, 100), 0.02))
-    for others in ([noise, noise], [noise, {"kind": "jpeg", "quality": [50, 50]}], [EVERYTHING[2]], []):
+    for others in ([noise, noise], [noise, {"kind": "jpeg", "quality": [50, 50]}], [EVERYTHING[3]], []):
         assert draw([chain(*others)], picture(), seeded()).sigma is None
     absent = {"kind": "jpeg", "quality": [50, 50], "probability": 0}
     assert draw([chain(noise, absent)], picture(), seeded()).sigma is not None
@@ -168,6 +169,9 @@ def test_the_reference_of_a_blurred_photograph_is_sharp() -> None:
         ({"kind": "gaussian-noise"}, "Field required"),
         ({"kind": "gausian-noise", "sigma": [0, 1]}, "'gaussian-noise'"),
         ({"sigma": [0, 1]}, "kind"),
+        ({"kind": "motion-blur", "length": [-1, 3]}, "greater than or equal to 0"),
+        ({"kind": "motion-blur", "length": [0, 3], "layers": 2}, "less than or equal to 1"),
+        ({"kind": "motion-blur", "length": [0, 3], "layer": 1}, "did you mean layers"),
     ],
 )
 def test_refusals(step: dict[str, Any], message: str) -> None:
@@ -207,3 +211,56 @@ def test_chains_are_frozen_and_survive_being_written_down() -> None:
         "jpeg",
         "webp",
     ]
+
+
+def motion(low: float, high: float, **settings: Any) -> Chain:
+    return chain({"kind": "motion-blur", "length": [low, high], **settings})
+
+
+@pytest.mark.parametrize("settings", [{}, {"rotation": 0, "zoom": 0}, {"frame": 500}, {"highlights": 1}])
+def test_motion_blur_of_no_length_is_the_identity(settings: dict[str, Any]) -> None:
+    assert torch.equal(motion(0, 0, **settings).degrade(picture(), seeded()), picture())
+    with_layers = motion(0, 0, layers=1, **settings).degrade(picture(), seeded())
+    assert (with_layers - picture()).abs().max() < 0.03  # highlights alone differ, by what they were above 0.98
+
+
+@pytest.mark.parametrize("settings", [{}, {"rotation": 0, "zoom": 0}])
+def test_motion_blur_adds_up_in_linear_light(settings: dict[str, Any]) -> None:
+    stripes = torch.zeros(3, 32, 32)
+    stripes[:, ::2] = stripes[:, :, ::2] = 1
+    means = [motion(30, 30, **settings).degrade(stripes, seeded(seed))[:, 8:-8, 8:-8].mean() for seed in range(5)]
+    expected = to_srgb(torch.tensor(0.75))
+    assert sum(map(float, means)) / 5 == pytest.approx(float(expected), abs=0.02)  # 0.88, and not 0.75
+
+
+def test_motion_blur_is_clipped_and_highlights_leave_streaks() -> None:
+    lamp = torch.zeros(1, 33, 33)
+    lamp[:, 14:19, 14:19] = 1
+    plain, bright = (motion(25, 25, highlights=share, zoom=0).degrade(lamp, seeded(5)) for share in (0.0, 1.0))
+    assert plain.max() <= 1
+    assert bright.max() <= 1
+    assert bright.min() >= 0
+    brighter = [
+        motion(25, 25, highlights=1).degrade(lamp, seeded(seed)).mean()
+        / motion(25, 25, highlights=1e-9).degrade(lamp, seeded(seed)).mean()
+        for seed in range(10)
+    ]
+    assert sum(ratio > 1.1 for ratio in brighter) > 5
+
+
+def test_sharp_pictures_come_from_the_probability() -> None:
+    steps = motion(5, 9, probability=0.6)
+    degraded = [steps.degrade(picture(3, 16, 16), seeded(seed)) for seed in range(60)]
+    num_sharp = sum(torch.equal(image, picture(3, 16, 16)) for image in degraded)
+    assert 12 < num_sharp < 36
+
+
+def test_what_comes_blurred_is_not_blurred_again() -> None:
+    blurred, sharp = picture(), 1 - picture()
+    made = draw([chain(*EVERYTHING[:3], {"kind": "gaussian-noise", "sigma": [10, 10]})], blurred, seeded(), sharp)
+    assert torch.equal(made.reference, sharp)
+    assert made.sigma == pytest.approx(10 / 255)
+    assert (made.image - blurred).std().item() == pytest.approx(10 / 255, rel=0.1)
+    camera = draw([chain({"kind": "camera-noise", "shot": [1e-9, 1e-9]})], picture(), seeded(), picture() * 0)
+    assert camera.reference.max() < 0.01
+    assert camera.image.mean() > 0.3

@@ -1,0 +1,235 @@
+"""restore.degradations.motion: paths, kernels, and the mean of what a moving camera sees."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from restore.degradations import (
+    Layer,
+    Motion,
+    brighten_highlights,
+    convolve,
+    draw_layer,
+    draw_motion,
+    kernel_of,
+    mean_light,
+    motion_blur,
+    to_linear,
+    to_srgb,
+    trajectory,
+)
+from restore.degradations.motion import SPACING_PX
+from restore.metrics import psnr
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def picture(height: int = 48, width: int = 40) -> Tensor:
+    """A picture with edges, (3,H,W)."""
+    blocks = torch.rand(3, -(-height // 6), -(-width // 6), generator=seeded(9))
+    return blocks.repeat_interleave(6, 1).repeat_interleave(6, 2)[:, :height, :width].contiguous()
+
+
+def shift_across(length_px: float, focal_px: float = 1e5) -> Motion:
+    """A steady motion to the side; the long focal length makes it a mere shift."""
+    positions = torch.zeros(65, 4, dtype=torch.float64)
+    positions[:, 0] = torch.linspace(-0.5, 0.5, 65) * length_px / focal_px
+    return Motion(positions, focal_px, (20.0, 20.0))
+
+
+@pytest.mark.parametrize("length", [0.2, 3.0, 20.0, 111.0])
+def test_a_path_has_its_length_and_its_mean_at_zero(length: float) -> None:
+    for seed in range(10):
+        path = trajectory(seeded(seed), length)
+        steps = path.diff(dim=0).norm(dim=1)
+        assert steps.sum().item() == pytest.approx(length, rel=1e-9)
+        assert (path[1:] + path[:-1]).mean(0).abs().max() < 1e-9 * length
+
+
+def test_paths_go_from_straight_to_tangled_with_nervousness() -> None:
+    def extent(nervousness: float) -> float:
+        paths = [trajectory(seeded(seed), 1.0, nervousness) for seed in range(20)]
+        return sum(float((path[-1] - path[0]).norm()) for path in paths) / 20
+
+    assert extent(0.0) == pytest.approx(1)
+    assert extent(0.01) > 0.9
+    assert extent(0.3) < 0.5
+
+
+@pytest.mark.parametrize("length", [-1.0, math.nan, math.inf])
+def test_bad_lengths(length: float) -> None:
+    with pytest.raises(ValueError, match="from 0 pixels upwards"):
+        trajectory(seeded(), length)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.3, 1.0, 3.0, 20.0, 60.0])
+def test_a_kernel_has_sum_one_and_its_centre_of_mass_in_the_middle(length: float) -> None:
+    for seed in range(10):
+        kernel = kernel_of(trajectory(seeded(seed), length))
+        assert kernel.shape[0] == kernel.shape[1]
+        assert kernel.shape[0] % 2 == 1
+        assert kernel.min() >= 0
+        assert kernel.sum().item() == pytest.approx(1, abs=1e-12)
+        place = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
+        assert abs(float(kernel.sum(0) @ place)) < 1e-9
+        assert abs(float(kernel.sum(1) @ place)) < 1e-9
+        assert kernel.shape[0] <= 2 * math.ceil(length) + 1
+
+
+def test_the_kernel_of_a_straight_path_is_a_line_of_its_length() -> None:
+    path = torch.stack([torch.linspace(-4.5, 4.5, 65), torch.zeros(65)], 1).double()
+    kernel = kernel_of(path)
+    assert kernel.shape == (11, 11)
+    line = kernel[5]
+    assert line.sum().item() == pytest.approx(1)
+    assert torch.allclose(line[2:9], torch.full((7,), 1 / 9, dtype=torch.float64), atol=1e-3)
+    downwards = kernel_of(path.flip(1))
+    assert torch.equal(downwards, kernel.T)
+    half_a_pixel_lower = kernel_of(path + torch.tensor([0.0, 0.5]))  # which is taken out again
+    assert torch.allclose(half_a_pixel_lower, kernel, atol=1e-9)
+
+
+def test_no_motion_is_the_identity() -> None:
+    image = picture()
+    for rotation in (0.0, 1.0):
+        motion = draw_motion(seeded(), 0.0, (48, 40), rotation=rotation)
+        assert torch.equal(motion_blur(image, motion), image)
+    layer = draw_layer(seeded(), (48, 40), motion)
+    assert torch.equal(motion_blur(image, motion, layer), image)
+    assert torch.equal(convolve(image, kernel_of(trajectory(seeded(), 0.0))), image)
+    assert psnr(image, motion_blur(image, draw_motion(seeded(), 0.1, (48, 40)))) > 38
+
+
+def test_a_layer_that_moves_as_the_rest_changes_nothing() -> None:
+    image = picture()
+    motion = draw_motion(seeded(), 6.0, (48, 40))
+    blurred = motion_blur(image, motion, Layer(torch.ones(1, 48, 40), motion))
+    assert torch.allclose(blurred, motion_blur(image, motion), atol=1e-5)
+
+
+def test_only_the_layer_moves_in_front_of_a_still_camera() -> None:
+    image = picture()
+    mask = torch.zeros(1, 48, 40)
+    mask[:, 16:32, 12:28] = 1
+    blurred = motion_blur(image, draw_motion(seeded(), 0.0, (48, 40)), Layer(mask, shift_across(4.0)))
+    assert (blurred - image)[:, 16:32, 14:26].abs().mean() > 0.01
+    for rows, columns in ((slice(0, 14), slice(None)), (slice(None), slice(0, 8)), (slice(None), slice(32, None))):
+        assert torch.allclose(blurred[:, rows, columns], image[:, rows, columns], atol=1e-4)
+
+
+def test_a_shift_equals_the_convolution_with_its_line() -> None:
+    image = picture()
+    line = torch.full((1, 5), 0.25)
+    line[0, 0] = line[0, -1] = 0.125  # 4 px wide
+    blurred = motion_blur(image, shift_across(4.0))
+    assert psnr(convolve(image, line), blurred) > 38
+    assert torch.allclose(blurred.mean(), image.mean(), atol=1e-2)
+
+
+def test_reading_between_pixels_hardly_softens() -> None:
+    image = picture()
+    positions = torch.zeros(65, 4, dtype=torch.float64)
+    positions[:, 0] = (
+        torch.where(torch.arange(65) < 32, -1.0, 1.0) * 0.5e-5
+    )  # half a pixel to either side, no way between
+    positions[:, 0] -= (positions[1:, 0] + positions[:-1, 0]).mean() / 2
+    blurred = motion_blur(image, Motion(positions, 1e5, (20.0, 20.0)))
+    sharpest = blurred.diff(dim=2).abs().mean() / image.diff(dim=2).abs().mean()
+    assert sharpest > 0.85
+
+
+@pytest.mark.parametrize("frame", [0, 1280])
+def test_the_mean_way_of_a_pixel_is_the_length(frame: int) -> None:
+    for seed, size in enumerate([(64, 64), (1, 1), (2, 3), (300, 200)]):
+        motion = draw_motion(seeded(seed), 12.0, size, rotation=1.0, zoom=1.0, frame_px=frame)
+        assert float(motion.ways(*size).sum(0).mean()) == pytest.approx(12, rel=1e-3)
+        assert motion.positions.shape == (65, 4)
+
+
+def test_a_patch_of_a_larger_frame_is_blurred_nearly_alike_everywhere_and_a_whole_picture_is_not() -> None:
+    def spread(frame: int) -> float:
+        ways = [
+            draw_motion(seeded(seed), 10.0, (64, 64), rotation=3.0, frame_px=frame).ways(64, 64).sum(0)
+            for seed in range(20)
+        ]
+        return sum(float(way.max() / way.min()) for way in ways) / len(ways)
+
+    assert 1.001 < spread(4000) < 1.1
+    assert spread(0) > 1.2
+
+
+def test_positions_are_so_close_that_no_edge_shows_twice() -> None:
+    edge = torch.zeros(1, 9, 80)
+    edge[:, :, 40:] = 1
+    motion = Motion(shift_across(30.0).positions, 1e5, (40.0, 4.0))
+    slope = motion_blur(edge, motion)[0, 4].diff()
+    inside = slope[27:52]
+    assert inside.max() < 1.3 * inside.min()
+    assert SPACING_PX < 1
+
+
+def test_pictures_larger_than_a_tile_have_no_seams() -> None:
+    height, width = 20, 600
+    ramp = torch.linspace(0, 1, width).expand(1, height, width)
+    motion = draw_motion(seeded(), 5.0, (height, width), rotation=1.0)
+    inside = motion_blur(ramp, motion)[0, :, 20:-20]
+    assert (inside.diff(dim=1) * (width - 1) - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 2, 3), (1, 1, 9), (1, 65, 64)])
+def test_any_size_keeps_its_shape_and_its_light(shape: tuple[int, int, int]) -> None:
+    size = (shape[1], shape[2])
+    image = torch.rand(shape, generator=seeded())
+    before = image.clone()
+    for frame in (0, 500):
+        motion = draw_motion(seeded(1), 8.0, size, frame_px=frame)
+        layer = draw_layer(seeded(2), size, draw_motion(seeded(3), 5.0, size))
+        assert layer.mask.shape == (1, *size)
+        blurred = motion_blur(image, motion, layer)
+        assert blurred.shape == image.shape
+        assert blurred.dtype == torch.float32
+        assert torch.allclose(motion_blur(torch.full(shape, 0.3), motion), torch.full(shape, 0.3), atol=1e-5)
+    assert torch.equal(image, before)
+
+
+def test_masks_have_an_inside_an_outside_and_a_soft_edge() -> None:
+    still = draw_motion(seeded(), 0.0, (80, 80))
+    masks = torch.stack([draw_layer(seeded(seed), (80, 80), still).mask for seed in range(30)])
+    assert masks.min() == 0
+    assert masks.max() == 1
+    assert 0.1 < masks.mean() < 0.6
+    soft = ((masks > 0) & (masks < 1)).float().mean()
+    assert 0.01 < soft < 0.4
+    assert not torch.equal(masks[0], masks[1])
+
+
+def test_the_generator_alone_decides() -> None:
+    state = torch.random.get_rng_state()
+    one, again, other = (draw_motion(seeded(seed), 9.0, (20, 20), frame_px=99) for seed in (1, 1, 2))
+    assert torch.equal(one.positions, again.positions)
+    assert one.centre == again.centre
+    assert not torch.equal(one.positions, other.positions)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_highlights_alone_become_brighter() -> None:
+    light = torch.tensor([0.0, 0.5, 0.954, 1.0]).view(1, 1, 4)
+    assert torch.allclose(brighten_highlights(light, 3.0), torch.tensor([0.0, 0.5, 0.954, 3.0]).view(1, 1, 4))
+    assert torch.equal(brighten_highlights(light, 1.0), light)
+
+
+def test_the_mean_of_frames_is_taken_in_linear_light() -> None:
+    black, white = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
+    assert torch.allclose(mean_light([black, white]), torch.tensor(0.735357), atol=1e-5)  # not 0.5
+    frames = list(torch.rand(7, 3, 5, 4, generator=seeded()))
+    before = frames[0].clone()
+    expected = to_srgb(torch.stack([to_linear(frame) for frame in frames]).mean(0))
+    assert torch.allclose(mean_light(frames), expected, atol=1e-6)
+    assert torch.equal(frames[0], before)
+    assert torch.allclose(mean_light(frames[:1]), frames[0], atol=1e-6)
