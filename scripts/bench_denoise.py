@@ -1,8 +1,9 @@
 """Compare denoisers by what they reach and how long they take, on one machine, in one process, in turns.
 
-    python scripts/bench_denoise.py [--limit N] [--models denoise-fast denoise-lka]
+    python scripts/bench_denoise.py [--limit N] [--models denoise-fast denoise-lka] [--peers FFDNet BM3D]
 
-PSNR by the protocol of `evaluate.py` at one noise level; time per megapixel as the median over the pictures.
+PSNR by the protocol of `evaluate.py` at one noise level; time per megapixel as the median over the pictures. BM3D takes
+minutes per megapixel, and is compared only when named.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarking import hardware, interleaved, markdown_table, use_threads
-from evaluate import CBSD68, PROTOCOL, noisy_pairs, our_denoiser
-from peers import PEERS, Denoiser, Pixels
+from evaluate import our_method
+from peers import ALWAYS_HERE, PEERS, Method
+from protocols import CBSD68, Pixels, gaussian
+from score_tables import PROTOCOL
 
 from restore.images import from_float, to_float
 from restore.metrics import psnr
@@ -26,22 +29,23 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["denoise-fast", "denoise-lka"], help="names or weight files")
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=ALWAYS_HERE, help="to compare with")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures (CBSD68 in the data folder)")
     parser.add_argument("--sigma", type=float, default=25, help="on 0–255 (25)")
     parser.add_argument("--limit", type=int, metavar="N", help="take the first N pictures only")
     parser.add_argument("--threads", type=int, help="CPU threads; with 1 the processor's time is measured")
     args = parser.parse_args()
     clock = use_threads(args.threads)
-    denoisers: dict[str, Denoiser] = {name: our_denoiser(name) for name in args.models}
-    denoisers |= {name: build() for name, build in PEERS.items()}
+    denoisers: dict[str, Method] = {name: our_method(name) for name in args.models}
+    denoisers |= {name: PEERS[name]() for name in ("FFDNet", *args.peers)}  # FFDNet is what times are divided by
     scores: dict[str, list[float]] = {name: [] for name in denoisers}
     times: dict[str, list[float]] = {name: [] for name in denoisers}
-    for index, (_, clean, noisy) in enumerate(noisy_pairs(args.folder, args.sigma / 255, args.limit)):
-        runs = {name: partial(denoise, noisy, args.sigma / 255) for name, denoise in denoisers.items()}
+    for index, sample in enumerate(gaussian(args.folder, args.sigma, args.limit).samples()):
+        runs = {name: partial(denoise, sample.degraded, sample.sigma) for name, denoise in denoisers.items()}
         seconds = interleaved(runs, repeats=1, warmup=int(index == 0), clock=clock)
         for name, run in runs.items():
-            times[name].append(seconds[name] * 1e9 / clean[..., 0].size)
-            scores[name].append(score(clean, run()))
+            times[name].append(seconds[name] * 1e9 / sample.reference[..., 0].size)
+            scores[name].append(score(sample.reference, run()))
     print(f"{hardware()}\n{args.folder.name}, {len(scores['FFDNet'])} pictures, σ {args.sigma:g}: {PROTOCOL}\n")
     reference = statistics.median(times["FFDNet"])
     rows = []

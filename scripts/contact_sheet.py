@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = _common_names(columns)[: options.rows]
         rows = [_row(columns, name, options.crop, with_scores=options.scores) for name in names]
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        _stack(rows).save(options.out)
+        stack(rows).save(options.out)
     except (RestoreError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -85,14 +85,14 @@ def _row(columns: Sequence[Column], name: str, size: int, *, with_scores: bool) 
     """Return one photograph's crops side by side, each below its label, and its name underneath."""
     pictures = [_read_rgb(column.files[name]) for column in columns]
     reference = pictures[-1]
-    top, left = _most_detailed(reference, size)
+    top, left = most_detailed(reference, size)
     tiles = []
     for picture, column in zip(pictures, columns, strict=True):
         if picture.shape != reference.shape:
             raise ValueError(f"{column.files[name]}: has another size than {columns[-1].files[name]}")
         score = f"{_psnr(reference, picture):.2f} dB" if with_scores and picture is not reference else ""
-        tiles.append(_tile(picture[top : top + size, left : left + size], column.label, score))
-    return _beside(tiles, name)
+        tiles.append(tile(picture[top : top + size, left : left + size], column.label, score))
+    return beside(tiles, name)
 
 
 def _read_rgb(path: Path) -> np.ndarray:
@@ -105,7 +105,7 @@ def _psnr(reference: np.ndarray, picture: np.ndarray) -> float:
     return psnr(torch.from_numpy(reference), torch.from_numpy(picture))
 
 
-def _most_detailed(picture: np.ndarray, size: int) -> tuple[int, int]:
+def most_detailed(picture: np.ndarray, size: int) -> tuple[int, int]:
     """Return the corner of the crop with the strongest edges, the crops tried half overlapping."""
     grey = picture.mean(axis=2)
     edges = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
@@ -119,20 +119,22 @@ def _starts(length: int, size: int) -> list[int]:
     return sorted({*range(0, last, max(1, size // 2)), last})
 
 
-def _tile(crop: np.ndarray, label: str, score: str) -> Image.Image:
+def tile(crop: np.ndarray, label: str, score: str) -> Image.Image:
+    """Return a crop, (H,W,3) float32 in [0,1], below its label and its score."""
     picture = Image.fromarray(from_float(np.ascontiguousarray(crop), np.dtype(np.uint8)))
-    tile = Image.new("RGB", (max(picture.width, MIN_TILE), picture.height + LINE), PAPER)
-    tile.paste(picture, (0, LINE))
-    _write(tile, label, INK, x=0, y=0)
-    _write(tile, score, INK, x=tile.width, y=0, anchor="rm")
-    return tile
+    labelled = Image.new("RGB", (max(picture.width, MIN_TILE), picture.height + LINE), PAPER)
+    labelled.paste(picture, (0, LINE))
+    _write(labelled, label, INK, x=0, y=0)
+    _write(labelled, score, INK, x=labelled.width, y=0, anchor="rm")
+    return labelled
 
 
-def _beside(tiles: Sequence[Image.Image], name: str) -> Image.Image:
-    width = sum(tile.width for tile in tiles) + GUTTER * (len(tiles) - 1)
+def beside(tiles: Sequence[Image.Image], name: str) -> Image.Image:
+    """Return tiles in a row above a name."""
+    width = sum(picture.width for picture in tiles) + GUTTER * (len(tiles) - 1)
     row = Image.new("RGB", (width, tiles[0].height + LINE), PAPER)
-    for index, tile in enumerate(tiles):
-        row.paste(tile, (index * (tile.width + GUTTER), 0))
+    for index, picture in enumerate(tiles):
+        row.paste(picture, (index * (picture.width + GUTTER), 0))
     _write(row, name, FAINT, x=0, y=tiles[0].height)
     return row
 
@@ -143,7 +145,8 @@ def _write(picture: Image.Image, text: str, colour: Colour, *, x: int, y: int, a
     ImageDraw.Draw(picture).text((x, y + LINE / 2), text, fill=colour, font=font, anchor=anchor)
 
 
-def _stack(rows: Sequence[Image.Image]) -> Image.Image:
+def stack(rows: Sequence[Image.Image]) -> Image.Image:
+    """Return rows one below the other."""
     sheet = Image.new(
         "RGB",
         (max(row.width for row in rows) + 2 * GUTTER, sum(row.height + GUTTER for row in rows) + GUTTER),

@@ -1,152 +1,217 @@
-"""Score denoisers by the published protocol of colour Gaussian denoising.
+"""Score methods of restoration by the published protocols, ours beside others.
 
-    python scripts/evaluate.py denoise-fast runs/my-run --peers
+    python scripts/evaluate.py denoise-fast runs/my-run --peers            colour Gaussian noise on CBSD68
+    python scripts/evaluate.py denoise-fast --pairs FOLDER                 real pairs: clean/ and noisy/, or sharp/ and blur/
+    python scripts/evaluate.py MODEL --chain '{"steps": [{"kind": "defocus-blur", "radius": [2, 4]}]}'
 
 Noise is added in float, neither clipped nor quantised, from a seed for each picture; what comes back is clamped to
-[0,1] and rounded to 8 bits; the score is the mean over pictures of the PSNR over RGB in float64, and of the SSIM.
-"""
+[0,1] and rounded to 8 bits; the score is the mean over pictures of the PSNR over RGB in float64, of the SSIM, and of
+LPIPS where its weights are found. Beside it the median of the seconds per megapixel and, with --memory, the peak of
+resident memory of a process that does nothing else. `input` is the degraded picture, scored in the same way.
+"""  # noqa: E501  commands are not wrapped
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
+import multiprocessing
+import os
+import resource
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from benchmarking import markdown_table
-from peers import PEERS, Denoiser, Pixels
+from benchmarking import Clock, hardware, use_threads
+from peers import PEERS, PSF, Method, MissingPeerError, deblurring_peers
+from protocols import CBSD68, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs
+from pydantic import ValidationError
+from score_tables import INPUT, PictureScore, Report, Score, document, markdown
 
 from restore import inference
-from restore.degradations import gaussian_noise, generator_for
-from restore.errors import NothingToDoError, RestoreError
-from restore.images import Photo, find_images, from_float, read_photo, to_float, write_photo
-from restore.metrics import psnr, ssim
+from restore.degradations import Chain
+from restore.errors import NothingToDoError, RestoreError, UsageError, WeightsError
+from restore.fetching import ENVIRONMENT_VARIABLE, find_weights
+from restore.images import Photo, from_float, to_float, write_photo
+from restore.metrics import METRICS, PairFunction, psnr, score_all
+from restore.types import Task
 
-CBSD68 = Path(__file__).resolve().parents[2] / "shared" / "data" / "test" / "cbsd68"
-PROTOCOL = (
-    "noise added in float, neither clipped nor quantised, one seed for each picture; output clamped and rounded to 8 "
-    "bits; mean over pictures of RGB PSNR (float64) and SSIM (Gaussian window 11, σ 1.5)"
-)
+__all__ = ["CBSD68", "evaluate", "main", "our_method"]
 
-
-@dataclass(frozen=True)
-class Score:
-    """Means over the pictures.
-
-    Args:
-        model: name or path.
-        sigma: of the noise, on 0–255.
-        psnr_db: mean of the PSNR of each picture.
-        ssim: mean of the SSIM of each picture.
-    """
-
-    model: str
-    sigma: float
-    psnr_db: float
-    ssim: float
+Build = Callable[[], Method]
+Tile = int | Literal["auto", "off"]
 
 
-def our_denoiser(name_or_path: str, *, told: bool = False) -> Denoiser:
+def our_method(name_or_path: str, *, told: bool = False, tile: Tile = "off") -> Method:
     """Return a network of ours; blind unless it is told σ.
 
     Raises:
         WeightsError: the weights cannot be loaded.
     """
-    restorer = inference.load(name_or_path, device="cpu", tile="off")
+    restorer = inference.load(name_or_path, device="cpu", tile=tile)
 
-    def denoise(noisy: Pixels, sigma: float) -> Pixels:
-        return restorer(noisy, sigma=sigma if told else None).astype(np.float32, copy=False)
+    def restore(degraded: Pixels, sigma: float) -> Pixels:
+        return restorer(degraded, sigma=sigma if told else None).astype(np.float32, copy=False)
 
-    return denoise
-
-
-def noisy_pairs(folder: Path, sigma: float, limit: int | None = None) -> Iterator[tuple[str, Pixels, Pixels]]:
-    """Yield the name, the clean and the noisy (H,W,3) float32 of each picture of a folder, sorted by path.
-
-    Args:
-        folder: searched recursively.
-        sigma: in [0,1].
-        limit: take the first ones only.
-
-    Raises:
-        NothingToDoError: no pictures.
-        ImageError: one cannot be read.
-    """
-    paths = sorted(find_images(folder))[:limit]
-    if not paths:
-        raise NothingToDoError(f"{folder}: no pictures to score on")
-    for path in paths:
-        clean = torch.from_numpy(to_float(read_photo(path).pixels))
-        clean = clean.expand(3, -1, -1) if clean.ndim == 2 else clean.permute(2, 0, 1)
-        noisy = gaussian_noise(clean, sigma, generator_for(0, path.relative_to(folder)))
-        yield path.stem, _as_rows(clean), _as_rows(noisy)
+    return restore
 
 
 def evaluate(
-    denoisers: dict[str, Denoiser], folder: Path, sigma: float, limit: int | None = None, save: Path | None = None
-) -> list[Score]:
-    """Score every denoiser at one noise level.
+    methods: Mapping[str, Method],
+    protocol: Protocol,
+    *,
+    lpips: PairFunction | None = None,
+    clock: Clock = time.perf_counter,
+    save: Path | None = None,
+) -> dict[str, Score]:
+    """Score every method on the same pictures, in turns.
 
     Args:
-        denoisers: by name.
-        folder: of clean pictures.
-        sigma: on 0–255.
-        limit: take the first pictures only.
-        save: write what comes back to SAVE/σ/MODEL/NAME.png.
+        methods: by name.
+        protocol: the pictures.
+        lpips: computed too.
+        clock: returns seconds.
+        save: write what comes back to SAVE/CONDITION/METHOD/NAME.png, the degraded and the reference too.
+
+    Returns:
+        The scores by name, those of the degraded pictures first, as `INPUT`.
     """
-    scores: dict[str, list[tuple[float, float]]] = {name: [] for name in denoisers}
-    for stem, clean, noisy in noisy_pairs(folder, sigma / 255, limit):
-        for name, denoise in denoisers.items():
-            codes = from_float(denoise(noisy, sigma / 255), np.dtype(np.uint8))
-            restored, reference = _as_planes(to_float(codes)), _as_planes(clean)
-            scores[name].append((psnr(reference, restored), ssim(reference, restored)))
-            if save is not None:
-                _save(save / f"{sigma:g}" / Path(name).stem / f"{stem}.png", codes)
-    means = {name: [statistics.fmean(column) for column in zip(*pairs, strict=True)] for name, pairs in scores.items()}
-    return [Score(name, sigma, mean_psnr, mean_ssim) for name, (mean_psnr, mean_ssim) in means.items()]
+    folder = None if save is None else save / protocol.condition.removeprefix("σ ").replace(" → ", "-to-")
+    found: dict[str, list[PictureScore]] = {name: [] for name in (INPUT, *methods)}
+    for index, sample in enumerate(protocol.samples()):
+        outputs: dict[str, tuple[Pixels, float | None]] = {INPUT: (sample.degraded, None)}
+        for name, method in methods.items():
+            if index == 0:
+                method(sample.degraded, sample.sigma)  # the first call pays for what later ones find ready
+            started = clock()
+            restored = method(sample.degraded, sample.sigma)
+            outputs[name] = restored, (clock() - started) * 1e6 / restored[..., 0].size
+        for name, (restored, seconds) in outputs.items():
+            codes = from_float(restored, np.dtype(np.uint8))
+            found[name].append(_score_picture(sample, codes, seconds, lpips))
+            if folder is not None:
+                _save(folder / _folder_name(name) / f"{sample.name}.png", codes)
+        if folder is not None:
+            _save(folder / "reference" / f"{sample.name}.png", from_float(sample.reference, np.dtype(np.uint8)))
+    return {name: Score(name, tuple(pictures)) for name, pictures in found.items()}
+
+
+def peak_mib(build: Build, protocol: Protocol, num_threads: int) -> float:
+    """Return the peak of resident memory in MiB of a new process that restores the first picture, libraries too."""
+    sample = next(protocol.samples())
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_restore_alone, build, sample, num_threads).result()
+
+
+def _restore_alone(build: Build, sample: Sample, num_threads: int) -> float:
+    use_threads(num_threads)
+    build()(sample.degraded, sample.sigma)
+    status = Path("/proc/self/status")  # getrusage may count what the parent held before this program was started
+    if status.exists():
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the module's docstring; return the exit code."""
     options = _parse(arguments)
     try:
-        denoisers = {name: our_denoiser(name, told=options.told) for name in options.models}
-        denoisers |= {name: build() for name, build in PEERS.items() if options.peers}
-        num_pictures = len(list(find_images(options.folder))[: options.limit])
-        scores = [
-            score
-            for sigma in options.sigma
-            for score in evaluate(denoisers, options.folder, sigma, options.limit, options.save)
-        ]
+        report = _report(options)
     except (RestoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    told = ", told σ" if options.told else ", blind"
-    rows = []
-    for name in denoisers:
-        own = [score for score in scores if score.model == name]
-        label = name + (told if name in options.models else "")
-        rows.append([label, *(f"{score.psnr_db:.2f} / {score.ssim:.4f}" for score in own)])
-    versions = f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
-    print(f"{options.folder.name}, {num_pictures} pictures: {PROTOCOL}; {versions}\n")
-    print(markdown_table(["PSNR dB / SSIM", *(f"σ {sigma:g}" for sigma in options.sigma)], rows))
+    print(markdown(report))
     if options.json:
-        document = {
-            "protocol": PROTOCOL,
-            "folder": options.folder.name,
-            "num_pictures": num_pictures,
-            "versions": versions,
-            "told": options.told,
-            "scores": [asdict(score) for score in scores],
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(document(report), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return 0
+
+
+def _report(options: argparse.Namespace) -> Report:
+    protocols = _protocols(options)
+    builders: dict[str, Build] = {
+        name: partial(our_method, name, told=options.told, tile=options.tile) for name in options.models
+    }
+    methods = {name: build() for name, build in builders.items()}
+    left_out: dict[str, str] = {}
+    for name, build in _wanted_peers(options, protocols[0].task).items():
+        try:
+            methods[name] = build()
+        except MissingPeerError as error:  # noqa: PERF203  a few times in all
+            left_out[name] = str(error)
+        else:
+            builders[name] = build
+    if not methods:
+        raise NothingToDoError("no method to score: " + "; ".join(left_out.values()))
+    lpips = None
+    if options.lpips != "none":
+        try:
+            lpips = _load_lpips(options.lpips, options.weights_dir)
+        except WeightsError as error:
+            left_out[f"LPIPS ({options.lpips})"] = str(error)
+    use_threads(options.threads)
+    # threads that a library starts for itself count too
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    scores = [evaluate(methods, protocol, lpips=lpips, clock=clock, save=options.save) for protocol in protocols]
+    num_threads = torch.get_num_threads()
+    return Report(
+        protocols=protocols,
+        scores=scores,
+        memory={name: peak_mib(builders[name], protocols[0], num_threads) for name in methods if options.memory},
+        left_out=left_out,
+        lpips=None if lpips is None else METRICS[f"lpips-{options.lpips}"].protocol,
+        ours=list(options.models),
+        told=options.told,
+        clock="processor time of the process" if clock is time.process_time else "time that passes",
+        hardware=hardware(),
+    )
+
+
+def _protocols(options: argparse.Namespace) -> list[Protocol]:
+    if options.pairs is not None:
+        return [pairs(options.pairs, options.limit)]
+    if options.chain is not None:
+        try:
+            chain = Chain.model_validate_json(options.chain)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise UsageError(f"--chain: {place}: {problem['msg']}") from error
+        return [chained(options.folder, chain, options.limit)]
+    return [gaussian(options.folder, sigma, options.limit) for sigma in options.sigma]
+
+
+def _wanted_peers(options: argparse.Namespace, task: Task) -> dict[str, Build]:
+    every = PEERS if task is Task.DENOISE else deblurring_peers(options.psf)
+    unknown = next((name for name in options.peer if name not in every), None)
+    if unknown is not None:
+        raise UsageError(f"--peer {unknown}: to {task} there are {'; '.join(every)}")
+    return {name: build for name, build in every.items() if options.peers or name in options.peer}
+
+
+def _load_lpips(net: str, weights_dir: Path | None) -> PairFunction:
+    beside = SHARED / "weights"
+    if weights_dir is None and ENVIRONMENT_VARIABLE not in os.environ and beside.is_dir():
+        weights_dir = beside
+    name = f"lpips-{net}"
+    function: PairFunction = METRICS[name].load(find_weights(name, weights_dir))
+    return function
+
+
+def _score_picture(
+    sample: Sample, codes: np.ndarray[Any, np.dtype[Any]], seconds: float | None, lpips: PairFunction | None
+) -> PictureScore:
+    reference, restored = (_as_planes(pixels) for pixels in (sample.reference, to_float(codes)))
+    names = ["ssim", *(["lpips"] if lpips else [])]
+    scores = score_all(names, reference, restored, {"lpips": lpips} if lpips else None)
+    values = {name: None if isinstance(score, ValueError) else score for name, score in scores.items()}
+    return PictureScore(sample.name, psnr(reference, restored), values["ssim"], values.get("lpips"), seconds)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -154,27 +219,51 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("models", nargs="*", help="names of weights, weight files or folders of training runs")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures (CBSD68 in the data folder)")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels on 0–255 (15 25 50)")
-    parser.add_argument("--limit", type=int, metavar="N", help="take the first N pictures only")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--pairs", type=Path, metavar="DIR", help="real pairs instead: clean/ and noisy/, or sharp/, blur/"
+    )
+    what.add_argument("--chain", metavar="JSON", help="degrade the folder by this chain of steps instead")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="take the first N pictures only")
     parser.add_argument("--told", action="store_true", help="tell our networks σ")
-    parser.add_argument("--peers", action="store_true", help=f"score {', '.join(PEERS)} too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too")
+    parser.add_argument("--tile", type=_tile, default="off", metavar="N|auto|off", help="of our networks (off)")
+    parser.add_argument("--peers", action="store_true", help=f"score {', '.join(PEERS)} too; for blur, scikit-image's")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME", help="one of them; may be repeated")
+    parser.add_argument("--psf", default=PSF, help=f"blur that scikit-image's are told, or disc:RADIUS ({PSF})")
+    parser.add_argument(
+        "--lpips", choices=["squeeze", "alex", "vgg", "none"], default="squeeze", help="trunk (squeeze)"
+    )
+    parser.add_argument("--weights-dir", type=Path, metavar="DIR", help="of LPIPS")
+    parser.add_argument("--threads", type=_positive, help="CPU threads; with 1 the processor's time is measured")
+    parser.add_argument("--memory", action="store_true", help="peak memory of each method, in a process of its own")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too, picture by picture")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the restored pictures below this folder")
     options = parser.parse_args(arguments)
-    if not options.models and not options.peers:
+    if not (options.models or options.peers or options.peer):
         parser.error("name a model, or add --peers")
     return options
 
 
-def _as_rows(planes: torch.Tensor) -> Pixels:
-    rows: Pixels = planes.permute(1, 2, 0).contiguous().numpy()
-    return rows
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 1 upwards")
+    return int(text)
+
+
+def _tile(text: str) -> Tile:
+    return "auto" if text == "auto" else "off" if text == "off" else _positive(text)
 
 
 def _as_planes(rows: Pixels) -> torch.Tensor:
     return torch.from_numpy(rows).permute(2, 0, 1)
 
 
-def _save(path: Path, codes: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+def _folder_name(method: str) -> str:
+    """Return the name of a run's folder or of a weight file; a method's name without colons."""
+    return Path(method).name.removesuffix(".safetensors").removesuffix(".pth").replace(":", "-")
+
+
+def _save(path: Path, codes: np.ndarray[Any, np.dtype[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_photo(path, Photo(pixels=codes, alpha=None, icc=None, exif=None, format="png", warnings=()))
 

@@ -1,11 +1,13 @@
 """Put the weights of a training run into `weights/` if the benchmark says that they beat what is there.
 
-    python scripts/publish_weights.py runs/denoise-fast
+    python scripts/publish_weights.py runs/denoise-fast [--dry-run] [--decide-by real]
 
-Scores the run's averaged weights on CBSD68 by the published protocol and compares their mean over σ 15, 25 and 50 with
-that of the shipped file. Better ones are written to `weights/NAME.safetensors`, in float16 where that costs less than
-0.01 dB, with scores, training record and data licences in the metadata; the figures of the card `weights/NAME.md` are
-renewed too.
+Weights to denoise are scored on CBSD68 with Gaussian noise by the published protocol, and decided by the mean of their
+PSNR over σ 15, 25 and 50; weights to deblur by the real pairs of sharp and blurred pictures, of which none may get
+worse by more than 0.2 dB. `--decide-by real` decides weights to denoise by pairs of real noise. Where nothing is
+shipped under their name yet, weights decided by real pairs have to beat doing nothing. Better ones are written to
+`weights/NAME.safetensors`, in float16 where that costs less than 0.01 dB, with scores, training record, degradations
+and data licences in the metadata; the figures of the card `weights/NAME.md` are renewed too.
 """
 
 from __future__ import annotations
@@ -16,24 +18,52 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarking import markdown_table
-from evaluate import CBSD68, PROTOCOL, evaluate, our_denoiser
+from evaluate import evaluate, our_method
+from protocols import CBSD68, REAL_PAIRS, Protocol, describe_steps, gaussian, pairs
+from score_tables import INPUT, OUTPUT, PROTOCOL
 
-from restore.errors import RestoreError
-from restore.weights import WeightsInfo, load_weights, save_weights
+from restore import inference
+from restore.degradations import Chain
+from restore.errors import RestoreError, UsageError
+from restore.types import Task
+from restore.weights import CATALOGUE, WeightsInfo, load_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SIGMAS = (15, 25, 50)
 HALF_PRECISION_COST_DB = 0.01
+WORST_CHANGE_DB = -0.2  # of a single real picture to be deblurred: weights that harm do not ship
 LICENCES = {
     "bsds500": ("BSDS500 without CBSD68", "research use"),
     "cid22": ("CID22", "CC BY-SA 4.0"),
     "clic2025-half": ("CLIC 2025, halved", "Unsplash License"),
     "gb82": ("gb82", "CC0"),
+    "gopro240": ("frames of GoPro at 240/s, not of the test pairs", "none stated"),
 }  # of the folders that we train on; any other is named as it is
 CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to score on, and what to do with the verdict.
+
+    Args:
+        folder: of clean pictures, for Gaussian noise.
+        pairs: folder of real pairs; None: the usual one of the task.
+        decide_by: `gaussian` or `real`; None: by task.
+        limit: take the first pictures only.
+        dry_run: write nothing.
+    """
+
+    folder: Path = CBSD68
+    pairs: Path | None = None
+    decide_by: str | None = None
+    limit: int | None = None
+    dry_run: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,51 +71,147 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a training run, or its weight file")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures to score on (CBSD68)")
-    options = parser.parse_args(arguments)
-    if not options.folder.is_dir():
-        print(f"error: {options.folder}: no pictures to score on; the weights stay in {options.run}", file=sys.stderr)
-        return 3
+    parser.add_argument(
+        "--pairs", type=Path, metavar="DIR", help="real pairs to score on (in the data folder, by task)"
+    )
+    parser.add_argument("--decide-by", choices=["gaussian", "real"], help="(gaussian to denoise, real to deblur)")
+    parser.add_argument("--limit", type=int, metavar="N", help="score on the first N pictures only; with --dry-run")
+    parser.add_argument("--dry-run", action="store_true", help="score and say what would happen, write nothing")
+    given = parser.parse_args(arguments)
+    if given.limit is not None and not given.dry_run:
+        parser.error("--limit is for a look at what would happen: add --dry-run")
+    options = Options(given.folder, given.pairs, given.decide_by, given.limit, given.dry_run)
     try:
-        publish(options.run, options.folder)
+        return publish(given.run, options)
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    return 0
 
 
-def publish(run: Path, folder: Path) -> None:
-    """Score a run and ship it where it is better.
+def publish(run: Path, options: Options = Options()) -> int:
+    """Score a run and ship it where it is better; return the exit code.
 
     Raises:
-        WeightsError: the run's weights cannot be read.
+        WeightsError: the run's weights cannot be read, or the shipped ones.
+        UsageError: the folder of pairs holds none, or none that differ.
     """
     network, info = load_weights(run)
+    task = info.task or Task.DENOISE
+    decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
+    real = real_pairs(task, options)
+    if (real is None) if decides_by == "real" else not options.folder.is_dir():
+        missing = (options.pairs or REAL_PAIRS[task]) if decides_by == "real" else options.folder
+        print(f"error: {missing}: no pictures to score on; the weights stay in {run}", file=sys.stderr)
+        return 3
     target = WEIGHTS / f"{info.name}.safetensors"
+    judge = gaussian(options.folder, SIGMAS[1], options.limit) if decides_by == "gaussian" else real
+    assert judge is not None  # noqa: S101  shown above
     with tempfile.TemporaryDirectory() as temporary:
         half_path = Path(temporary) / target.name
         save_weights(half_path, copy.deepcopy(network).half(), info.document)
-        denoisers = {"full": our_denoiser(str(info.path)), "half": our_denoiser(str(half_path))}
-        full, half = evaluate(denoisers, folder, SIGMAS[1])
-        stores_half = full.psnr_db - half.psnr_db < HALF_PRECISION_COST_DB
-        scores = score(half_path if stores_half else info.path, folder)
-    shipped = mean_psnr(score(target, folder)) if target.exists() else float("-inf")
-    print(f"{info.name}: {mean_psnr(scores):.3f} dB, shipped {shipped:.3f} dB (mean over σ {SIGMAS})")
-    if mean_psnr(scores) <= shipped:
-        print("the shipped weights are better and stay")
-        return
-    document = {
+        found = evaluate({"full": our_method(str(info.path)), "half": our_method(str(half_path))}, judge)
+        stores_half = found["full"].psnr_db - found["half"].psnr_db < HALF_PRECISION_COST_DB
+        scores = score(half_path if stores_half else info.path, task, options)
+    shipped = score(target, task, options) if target.exists() else None
+    verdict = refuse(scores, shipped, decides_by, task)
+    print(f"{info.name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
+    if info.name not in CATALOGUE:
+        print(f"note: {info.name} is not in the CATALOGUE of restore/weights.py; add it with its card")
+    if verdict is not None:
+        print(verdict)
+        return 0
+    if options.dry_run:
+        print(f"would write {target} in {'half' if stores_half else 'full'} precision, and its card")
+        return 0
+    save_weights(target, network.half() if stores_half else network, describe(info, scores))
+    renew_card(target.with_suffix(".md"), load_weights(target)[1])
+    print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
+    return 0
+
+
+def real_pairs(task: Task, options: Options) -> Protocol | None:
+    """Return the protocol of the real pairs; None where the usual folder is not there.
+
+    Raises:
+        UsageError: the folder named holds no pairs.
+    """
+    folder = options.pairs or REAL_PAIRS[task]
+    return pairs(folder, options.limit) if options.pairs or folder.is_dir() else None
+
+
+def refuse(scores: Mapping[str, Any], shipped: Mapping[str, Any] | None, decides_by: str, task: Task) -> str | None:
+    """Say why weights do not ship; None where they do."""
+    found = decisive(scores, decides_by)
+    if decides_by == "real":
+        real = scores["real"]
+        if task is Task.DEBLUR and real["worst_gain_db"] < WORST_CHANGE_DB:
+            return f"a real picture gets worse by {-real['worst_gain_db']:.2f} dB: these weights do not ship"
+        if found <= real["input_psnr_db"]:
+            return "doing nothing is better: these weights do not ship"
+    if shipped is not None and found <= decisive(shipped, decides_by):
+        return "the shipped weights are better and stay"
+    return None
+
+
+def decisive(scores: Mapping[str, Any], decides_by: str) -> float:
+    """Return the PSNR in dB that decides: the blind mean over σ, or that of the real pairs."""
+    if decides_by == "real":
+        return float(scores["real"]["psnr_db"])
+    return statistics.fmean(result["psnr_db"] for result in scores["results"])
+
+
+def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
+    """Return the scores of a weight file, as they go into its metadata.
+
+    Returns:
+        For denoising, under `results`, blind PSNR and SSIM at each σ and the PSNR when it is told σ, where it can be;
+        under `real`, where there are pairs, PSNR before and after and the change of the worst picture.
+
+    Raises:
+        UsageError: the folder of pairs holds none, or none that differ.
+    """
+    scores: dict[str, Any] = {}
+    blind = our_method(str(path))
+    if task is Task.DENOISE and options.folder.is_dir():
+        can_be_told = inference.load(path, device="cpu").knows_sigma
+        methods = {"blind": blind} | ({"told": our_method(str(path), told=True)} if can_be_told else {})
+        scores |= {
+            "benchmark": f"{options.folder.name}, {PROTOCOL}",
+            "protocol": f"{options.folder.name}, blind, σ 15/25/50",
+            "results": [],
+        }
+        for sigma in SIGMAS:
+            found = evaluate(methods, gaussian(options.folder, sigma, options.limit))
+            result = {"sigma": sigma, **_rounded(found["blind"].psnr_db, found["blind"].ssim)}
+            told = {"told_psnr_db": round(found["told"].psnr_db, 3)} if can_be_told else {}
+            scores["results"].append(result | told)
+    real = real_pairs(task, options)
+    if real is not None:
+        found = evaluate({"restored": blind}, real)
+        gains = found["restored"].gains_db(found[INPUT])
+        if not gains:
+            raise UsageError(f"{options.pairs or REAL_PAIRS[task]}: the pairs are equal, there is nothing to restore")
+        scores["real"] = {
+            "folder": real.folder,
+            "protocol": f"{real.text}; {OUTPUT}",
+            "num_pictures": len(found[INPUT].pictures),
+            "input_psnr_db": round(found[INPUT].psnr_db, 3),
+            "input_ssim": found[INPUT].ssim,
+            **_rounded(found["restored"].psnr_db, found["restored"].ssim),
+            "worst_gain_db": round(min(gains), 3),
+        }
+    return scores
+
+
+def describe(info: WeightsInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of a weight file to be shipped."""
+    config = info.document["training"]["config"]
+    return {
         **info.document,
         "data": data_and_licences(info.document["training"]["photographs"]),
-        "degradation": "Gaussian noise, σ uniform in 0–55 on 0–255, blind or told",
-        "scores": {
-            "benchmark": f"{folder.name}, {PROTOCOL}",
-            "protocol": f"{folder.name}, blind, σ 15/25/50",
-            "results": scores,
-        },
+        "degradation": describe_degradations(config),
+        "scores": dict(scores),
     }
-    save_weights(target, network.half() if stores_half else network, document)
-    renew_card(target.with_suffix(".md"), load_weights(target)[1])
-    print(f"wrote {target}")
 
 
 def data_and_licences(photographs: Mapping[str, int]) -> list[dict[str, object]]:
@@ -96,46 +222,100 @@ def data_and_licences(photographs: Mapping[str, int]) -> list[dict[str, object]]
     ]
 
 
-def score(path: Path, folder: Path) -> list[dict[str, float]]:
-    """Return the scores of a weight file at each σ: blind PSNR and SSIM, and the PSNR when it is told σ."""
-    results = []
-    for sigma in SIGMAS:
-        denoisers = {"blind": our_denoiser(str(path)), "told": our_denoiser(str(path), told=True)}
-        blind, told = evaluate(denoisers, folder, sigma)
-        results.append(
-            {
-                "sigma": sigma,
-                "psnr_db": round(blind.psnr_db, 3),
-                "ssim": round(blind.ssim, 4),
-                "told_psnr_db": round(told.psnr_db, 3),
-            }
-        )
-    return results
+def describe_degradations(config: Mapping[str, Any]) -> str:
+    """Say in words what the recorded configuration of a run did to its samples.
 
-
-def mean_psnr(scores: Sequence[dict[str, float]]) -> float:
-    """Return the mean over σ of the blind PSNR in dB."""
-    return statistics.fmean(score["psnr_db"] for score in scores)
+    >>> chain = {"weight": 3, "steps": [{"kind": "gaussian-noise", "sigma": [0, 55]}]}
+    >>> describe_degradations({"degradations": [chain, {"steps": []}], "data": {"told_share": 0.25}})
+    '75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: nothing; σ told to 25 % of the samples'
+    """
+    if "degradations" not in config:
+        return "not recorded"
+    chains = [Chain.model_validate(chain) for chain in config["degradations"]]
+    if not chains:
+        return "that of the pairs it learnt from"
+    total = sum(chain.weight for chain in chains)
+    parts = [f"{chain.weight / total:.0%}".replace("%", " %") + f": {describe_steps(chain)}" for chain in chains]
+    if len(parts) == 1:
+        parts = [describe_steps(chains[0])]
+    data = config.get("data", {})
+    if data.get("told_share"):
+        parts.append(f"σ told to {100 * data['told_share']:g} % of the samples")
+    if data.get("grey_share"):
+        parts.append(f"{100 * data['grey_share']:g} % of the samples grey")
+    return "; ".join(parts)
 
 
 def renew_card(path: Path, info: WeightsInfo) -> None:
     """Write the figures of the weights into their card, between its two marks; a new card gets a title."""
-    scores, training = info.document["scores"], info.document["training"]
-    rows = [
-        [f"{s['sigma']}", f"{s['psnr_db']:.2f}", f"{s['told_psnr_db']:.2f}", f"{s['ssim']:.4f}"]
-        for s in scores["results"]
-    ]
+    document = info.document
     size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
-    effort = f"{training['steps']:,} steps in {training['minutes']:.0f} minutes on {training['threads']} CPU thread(s)"
-    table = markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows)
-    figures = (
-        f"{size}. Trained for {effort}, seed {training['config']['seed']}.\n\n"
-        f"{table}\n\nProtocol: {scores['benchmark']}."
-    )
+    data = "; ".join(f"{item['name']} ({item['pictures']}, {item['licence']})" for item in document["data"])
+    paragraphs = [
+        f"{size}. Trained for {_effort(document['training'])}.",
+        f"Degradations: {document['degradation']}.",
+        f"Data: {data}.",
+        *_figures(document["scores"]),
+    ]
     card = path.read_text(encoding="utf-8") if path.exists() else f"# {info.name}\n\n{CARD_START}\n{CARD_END}\n"
     before, rest = card.split(CARD_START)
     after = rest.split(CARD_END)[1]
+    figures = "\n\n".join(paragraphs)
     path.write_text(f"{before}{CARD_START}\n\n{figures}\n\n{CARD_END}{after}", encoding="utf-8")
+
+
+def _effort(training: Mapping[str, Any]) -> str:
+    minutes = training["minutes"]
+    time = f"{minutes:.0f} minutes" if minutes < 180 else f"{minutes / 60:.1f} hours"
+    processes = training.get("processes", 1)
+    workers = f"{processes} processes of {training['threads']}" if processes > 1 else f"{training['threads']}"
+    reached = training.get("validation_psnr_db")
+    validation = "" if reached is None else f"; {reached:.2f} dB on held-out patches degraded as in training"
+    seed = training["config"]["seed"]
+    return f"{training['steps']:,} steps in {time} on {workers} CPU thread(s), seed {seed}{validation}"
+
+
+def _figures(scores: Mapping[str, Any]) -> list[str]:
+    """Return the paragraphs of the scores."""
+    paragraphs = []
+    if scores.get("results"):
+        rows = [
+            [f"{r['sigma']}", f"{r['psnr_db']:.2f}", _or_dash(r.get("told_psnr_db")), f"{r['ssim']:.4f}"]
+            for r in scores["results"]
+        ]
+        paragraphs += [
+            markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows),
+            f"Protocol: {scores['benchmark']}.",
+        ]
+    if "real" in scores:
+        real = scores["real"]
+        rows = [
+            ["before", f"{real['input_psnr_db']:.2f}", f"{real['input_ssim']:.4f}"],
+            ["after", f"{real['psnr_db']:.2f}", f"{real['ssim']:.4f}"],
+        ]
+        paragraphs += [
+            markdown_table([f"{real['folder']}, {real['num_pictures']} real pairs", "PSNR dB", "SSIM"], rows),
+            f"The worst picture changes by {real['worst_gain_db']:+.2f} dB. Protocol: {real['protocol']}.",
+        ]
+    return paragraphs
+
+
+def _summary(scores: Mapping[str, Any]) -> str:
+    parts = []
+    if scores.get("results"):
+        parts.append(f"{decisive(scores, 'gaussian'):.3f} dB (mean over σ {SIGMAS})")
+    if "real" in scores:
+        real = scores["real"]
+        parts.append(f"real pairs {real['input_psnr_db']:.3f} → {real['psnr_db']:.3f} dB")
+    return ", ".join(parts)
+
+
+def _rounded(psnr_db: float, ssim: float | None) -> dict[str, float]:
+    return {"psnr_db": round(psnr_db, 3)} | ({} if ssim is None else {"ssim": round(ssim, 4)})
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":
