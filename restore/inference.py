@@ -115,7 +115,7 @@ class Restorer:
         self.tile = tile
         network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
-        is_global = isinstance(network, NAFNet) and network.config.sca_window is None
+        is_global = isinstance(network, NAFNet) and network.config.is_global
         self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):

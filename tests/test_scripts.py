@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,14 +15,25 @@ from pathlib import Path
 
 import numpy as np
 import peers
+import plot_hours
+import protocols
+import publish_weights
 import pytest
+import torch
+from before_after import main as before_after
 from evaluate import main as evaluate
-from evaluate import noisy_pairs
+from PIL import Image
 
+from restore import weights
+from restore.degradations import Chain, gaussian_blur
+from restore.errors import UsageError
 from restore.images import read_photo, write_photo
+from restore.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
 Script = Callable[..., str]
+RICHARDSON = "Richardson–Lucy, gaussian:1.5, 10 iterations"
+JPEG = {"kind": "jpeg", "quality": [90, 90]}
 
 
 @pytest.fixture
@@ -53,51 +67,328 @@ def small(shared: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def pairs(small: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """Make a folder of pairs: the pictures, and the same blurred."""
+
+    def make(better: str, worse: str) -> Path:
+        folder = tmp_path / f"{better}-{worse}"
+        for path in sorted(small.iterdir()):
+            photo = read_photo(path)
+            planes = torch.from_numpy(photo.pixels).permute(2, 0, 1).double()
+            blurred = gaussian_blur(planes, 1.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+            for name, pixels in ((better, photo.pixels), (worse, blurred)):
+                (folder / name).mkdir(parents=True, exist_ok=True)
+                write_photo(folder / name / path.name, dataclasses.replace(photo, pixels=pixels))
+        return folder
+
+    return make
+
+
+def gain(method: peers.Method, sample: protocols.Sample) -> float:
+    restored = method(sample.degraded, sample.sigma)
+    assert restored.shape == sample.reference.shape
+    assert restored.dtype == np.float32
+    before, after = (np.mean((picture - sample.reference) ** 2) for picture in (sample.degraded, restored))
+    return float(10 * np.log10(before / after))
+
+
 def test_peers_remove_noise_and_keep_the_shape(small: Path) -> None:
-    minimum_gain = {"FFDNet": 7.0, "CDnCNN-B": 7.0, "OpenCV NLM": 2.0}  # dB
+    minimum_gain = {"FFDNet": 7.0, "CDnCNN-B": 7.0, "OpenCV NLM": 2.0, "BM3D": 6.5}  # dB
     assert set(minimum_gain) == set(peers.PEERS)
+    assert set(peers.ALWAYS_HERE) == set(peers.PEERS) - {"BM3D"}
     for name, build in peers.PEERS.items():
-        denoise = build()
-        for _, clean, noisy in noisy_pairs(small, 25 / 255):
-            restored = denoise(noisy, 25 / 255)
-            assert restored.shape == clean.shape
-            assert restored.dtype == np.float32
-            gain = 10 * np.log10(np.mean((noisy - clean) ** 2) / np.mean((restored - clean) ** 2))
-            assert gain > minimum_gain[name], name
+        if name == "BM3D" and importlib.util.find_spec("bm3d") is None:
+            with pytest.raises(peers.MissingPeerError, match="pip install bm3d"):
+                build()
+            continue
+        for sample in protocols.gaussian(small, 25).samples():
+            assert gain(build(), sample) > minimum_gain[name], name
+
+
+def test_peers_without_their_weights_say_so(tmp_path: Path) -> None:
+    with pytest.raises(peers.MissingPeerError, match=r"gone\.npz"):
+        peers.ffdnet(tmp_path / "gone.npz")
+
+
+def test_deblurring_peers_undo_the_blur_that_they_are_told(pairs: Callable[[str, str], Path]) -> None:
+    for sample in protocols.pairs(pairs("sharp", "blur")).samples():
+        assert gain(peers.richardson_lucy("gaussian:1.5"), sample) > 0.5
+        assert gain(peers.richardson_lucy("gaussian:1.5"), sample) > gain(peers.richardson_lucy("disc:5"), sample)
+        wiener = peers.unsupervised_wiener("gaussian:1")
+        first, again = (wiener(sample.degraded, 0.0) for _ in range(2))
+        assert np.array_equal(first, again)
+        assert first.shape == sample.reference.shape
+
+
+@pytest.mark.parametrize("psf", ["gaussian:1.5", "disc:3"])
+def test_point_spreads_keep_the_light(psf: str) -> None:
+    kernel = peers.point_spread(psf)
+    assert kernel.sum() == pytest.approx(1)
+    assert np.allclose(kernel, kernel[::-1, ::-1])
+    assert kernel.shape[0] % 2 == 1
+
+
+@pytest.mark.parametrize("psf", ["motion:3", "disc", "disc:0", "gaussian:x"])
+def test_other_point_spreads_are_refused(psf: str) -> None:
+    with pytest.raises(UsageError, match="--psf"):
+        peers.point_spread(psf)
 
 
 def test_the_noise_is_the_same_each_time_and_not_clipped(small: Path) -> None:
-    first, again = ([noisy for *_, noisy in noisy_pairs(small, 50 / 255)] for _ in range(2))
-    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
-    assert any(noisy.min() < 0 for noisy in first)
-    clean = [clean for _, clean, _ in noisy_pairs(small, 50 / 255)]
-    residual = np.concatenate([(noisy - picture).ravel() for noisy, picture in zip(first, clean, strict=True)])
+    first, again = (list(protocols.gaussian(small, 50).samples()) for _ in range(2))
+    assert all(np.array_equal(one.degraded, other.degraded) for one, other in zip(first, again, strict=True))
+    assert any(sample.degraded.min() < 0 for sample in first)
+    residual = np.concatenate([(sample.degraded - sample.reference).ravel() for sample in first])
     assert residual.std() * 255 == pytest.approx(50, rel=0.02)
+
+
+def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
+    chain = Chain.model_validate({"steps": [{"kind": "gaussian-blur", "sigma": [1, 2]}, JPEG]})
+    protocol = protocols.chained(small, chain, limit=1)
+    assert protocol.task is Task.DEBLUR
+    assert "Gaussian blur (sigma 1–2), then JPEG (quality 90)" in protocol.text
+    (first,), (again,) = (list(protocol.samples()) for _ in range(2))
+    assert np.array_equal(first.degraded, again.degraded)
+    assert 0 < first.sigma < 0.3
+
+
+def test_unequal_pairs_are_refused(pairs: Callable[[str, str], Path], small: Path) -> None:
+    folder = pairs("clean", "noisy")
+    (folder / "noisy" / "102061.png").unlink()
+    with pytest.raises(UsageError, match="102061"):
+        list(protocols.pairs(folder).samples())
+    with pytest.raises(UsageError, match="clean/ and noisy/"):
+        protocols.pairs(small)
 
 
 def test_evaluate_scores_and_saves(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, saved = tmp_path / "scores.json", tmp_path / "saved"
-    arguments = ["--peers", "--folder", str(small), "--sigma", "25", "--json", str(report), "--save", str(saved)]
-    assert evaluate(arguments) == 0
+    arguments = ["--peer", "FFDNet", "--peer", "OpenCV NLM", "--folder", str(small), "--sigma", "25", "2.5"]
+    assert evaluate([*arguments, "--lpips", "none", "--json", str(report), "--save", str(saved)]) == 0
     out = capsys.readouterr().out
     assert "2 pictures" in out
     assert "| FFDNet |" in out
     document = json.loads(report.read_text())
+    assert document["schema_version"] == 1
     assert document["num_pictures"] == 2
-    assert {score["model"] for score in document["scores"]} == set(peers.PEERS)
-    assert all(20 < score["psnr_db"] < 40 and 0 < score["ssim"] < 1 for score in document["scores"])
-    assert len(list(saved.rglob("*.png"))) == 2 * len(peers.PEERS)
+    strong, weak = ([score for score in document["scores"] if score["sigma"] == sigma] for sigma in (25, 2.5))
+    assert [score["model"] for score in strong] == [score["model"] for score in weak] == ["FFDNet", "OpenCV NLM"]
+    assert all(20 < score["psnr_db"] < 40 and 0 < score["ssim"] < 1 for score in strong)
+    assert all(0 < score["seconds_per_megapixel"] < 1e4 and len(score["pictures"]) == 2 for score in strong)
+    assert document["input"][0]["psnr_db"] == pytest.approx(20.4, abs=0.6)  # noise of 25, and what clamping takes of it
+    assert strong[0]["gain_db"] == pytest.approx(strong[0]["psnr_db"] - document["input"][0]["psnr_db"])
+    assert {path.name for path in (saved / "2.5").iterdir()} == {"FFDNet", "OpenCV NLM", "input", "reference"}
+    assert len(list(saved.rglob("*.png"))) == 2 * 2 * 4
 
 
 @pytest.mark.parametrize("told", [[], ["--told"]])
 def test_evaluate_takes_our_weights(small: Path, told: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(["denoise-fast", "--folder", str(small), "--sigma", "25", "--limit", "1", *told]) == 0
-    assert ("told σ" if told else "blind") in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert ("told σ" if told else "blind") in out
+    assert "LPIPS: package lpips" in out
 
 
-def test_evaluate_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_scores_pairs_before_and_after(
+    pairs: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "scores.json"
+    arguments = [
+        "--pairs",
+        str(pairs("sharp", "blur")),
+        "--limit",
+        "1",
+        "--memory",
+        "--threads",
+        "1",
+        "--peer",
+        RICHARDSON,
+    ]
+    assert evaluate([*arguments, "--json", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "| input |" in out
+    assert f"| {RICHARDSON} |" in out
+    (sharpened,) = json.loads(report.read_text())["scores"]
+    assert sharpened["worst_gain_db"] == pytest.approx(sharpened["gain_db"])
+    assert sharpened["gain_db"] > 0.5
+    assert 100 < sharpened["peak_mib"] < 3000
+
+
+def test_a_clean_picture_has_an_infinite_psnr_and_null_in_json(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "scores.json"
+    arguments = ["denoise-fast", "--folder", str(small), "--sigma", "0", "--limit", "1", "--lpips", "none"]
+    assert evaluate([*arguments, "--json", str(report)]) == 0
+    assert "| input | ∞ / 1.0000 |" in capsys.readouterr().out
+    document = json.loads(report.read_text())
+    assert document["input"][0]["psnr_db"] is None
+    assert document["input"][0]["num_identical"] == 1
+    assert document["scores"][0]["psnr_db"] > 40
+
+
+def test_evaluate_names_what_is_missing(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert evaluate(["no-such-weights", "--folder", str(tmp_path)]) == 1
     assert "no-such-weights" in capsys.readouterr().err
+    assert evaluate(["--peer", "Nobody", "--folder", str(small)]) == 1
+    assert "--peer Nobody" in capsys.readouterr().err
+    assert evaluate(["--peers", "--chain", '{"steps": [{"kind": "magic"}]}', "--folder", str(small)]) == 1
+    assert "--chain: steps.0" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    assert evaluate(["--peer", "BM3D", "--folder", str(small)]) == 1
+    assert "pip install bm3d" in capsys.readouterr().err
+    weightless = ["--peer", "OpenCV NLM", "--folder", str(small), "--sigma", "25", "--weights-dir", str(tmp_path)]
+    assert evaluate(weightless) == 0
+    assert "left out: LPIPS (squeeze): lpips-squeeze" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_scripts_are_true() -> None:
+    for module in (protocols, publish_weights):
+        found = doctest.testmod(module)
+        assert found.attempted > found.failed == 0
+
+
+CONFIG = {
+    "seed": 0,
+    "degradations": [
+        {"weight": 3, "steps": [{"kind": "gaussian-noise", "sigma": [0, 55]}]},
+        {"weight": 1, "steps": [{"kind": "camera-noise"}, JPEG]},
+    ],
+    "data": {"told_share": 0.25, "grey_share": 0.1},
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A folder of a training run: the shipped network, and a record of how it might have been trained."""
+    network, info = weights.load_weights("denoise-fast")
+    record = {"config": CONFIG, "steps": 1000, "minutes": 300.0, "threads": 1, "processes": 2}
+    record |= {"validation_psnr_db": 31.5, "photographs": {"gb82": 3, "mine": 1}}
+    document = {key: info.document[key] for key in ("name", "task", "architecture", "network")} | {"training": record}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    weights.save_weights(folder / "best.safetensors", network, document)
+    return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the shipped weights."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    monkeypatch.setattr(publish_weights, "WEIGHTS", folder)
+    return folder
+
+
+def test_publish_ships_once_and_keeps_what_a_card_says(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    assert publish_weights.main([*arguments, "--dry-run", "--limit", "1"]) == 0
+    assert "would write" in capsys.readouterr().out
+    assert not list(shipped.iterdir())
+    marks = f"{publish_weights.CARD_START}\nold figures\n{publish_weights.CARD_END}"
+    card = shipped / "denoise-fast.md"
+    card.write_text(f"# denoise-fast\n\nWritten by hand.\n\n{marks}\n\nAnd below.\n", encoding="utf-8")
+    assert publish_weights.main(arguments) == 0
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("# denoise-fast\n\nWritten by hand.\n")
+    assert text.endswith("\n\nAnd below.\n")
+    assert "old figures" not in text
+    for part in (
+        "1,000 steps in 5.0 hours on 2 processes of 1 CPU thread(s), seed 0; 31.50 dB",
+        "Degradations: 75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: camera noise (shot 0.0001–0.02, ",
+        "then JPEG (quality 90); σ told to 25 % of the samples; 10 % of the samples grey.",
+        "gb82 (3, CC0); mine (1, not stated)",
+        "| clean-noisy, 2 real pairs | PSNR dB | SSIM |",
+        "The worst picture changes by ",
+    ):
+        assert part in text
+    document = weights.read_info(shipped / "denoise-fast.safetensors").document
+    assert [result["sigma"] for result in document["scores"]["results"]] == [15, 25, 50]
+    assert document["scores"]["real"]["num_pictures"] == 2
+    assert document["degradation"].startswith("75 %: Gaussian noise")
+    capsys.readouterr()
+    assert publish_weights.main(arguments) == 0
+    assert "the shipped weights are better and stay" in capsys.readouterr().out
+
+
+def test_publish_decides_by_real_pairs_only_where_asked(
+    run: Path, shipped: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = tmp_path / "nearly" / "clean"
+    shutil.copytree(small, clean)
+    shutil.copytree(small, tmp_path / "nearly" / "noisy")
+    arguments = [str(run), "--folder", str(small), "--pairs", str(clean.parent), "--decide-by", "real"]
+    assert publish_weights.main(arguments) == 2
+    assert "nothing to restore" in capsys.readouterr().err
+    for path in clean.iterdir():
+        photo = read_photo(path)
+        pixels = photo.pixels.copy()
+        pixels[0, 0, 0] ^= 1  # nothing that a network could improve
+        write_photo(path, dataclasses.replace(photo, pixels=pixels))
+    assert publish_weights.main(arguments) == 0
+    assert "doing nothing is better" in capsys.readouterr().out
+    assert not list(shipped.iterdir())
+
+
+def test_weights_that_harm_a_real_picture_do_not_deblur() -> None:
+    scores = {"real": {"psnr_db": 30.0, "input_psnr_db": 28.0, "worst_gain_db": -0.3}}
+    assert "gets worse by 0.30 dB" in str(publish_weights.refuse(scores, None, "real", Task.DEBLUR))
+    scores["real"]["worst_gain_db"] = -0.1
+    assert publish_weights.refuse(scores, None, "real", Task.DEBLUR) is None
+    assert "stay" in str(publish_weights.refuse(scores, {"real": {"psnr_db": 30.0}}, "real", Task.DEBLUR))
+
+
+def test_before_after_lays_the_chosen_crops_side_by_side(small: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.jpg"
+    arguments = ["--folder", str(small), "--places", "102061:10:12", "101085", "--crop", "48", "--peers", "FFDNet"]
+    assert before_after([*arguments, "--out", str(sheet), "--max-kb", "200"]) == 0
+    assert sheet.stat().st_size <= 200_000
+    with Image.open(sheet) as picture:
+        columns, rows = 4, 2  # input, FFDNet, ours, reference
+        assert picture.size == (columns * 160 + (columns + 1) * 10, rows * (48 + 2 * 24) + (rows + 1) * 10)
+
+
+def test_before_after_shows_pairs_and_names_what_is_missing(
+    pairs: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--pairs", str(pairs("sharp", "blur")), "--crop", "48", "--out", str(tmp_path / "sheet.png")]
+    assert before_after(arguments) == 0
+    reference = read_photo(tmp_path / "sharp-blur" / "sharp" / "102061.png").pixels
+    shown = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert any(
+        np.array_equal(shown[y : y + 48, x : x + 48], reference[top : top + 48, left : left + 48])
+        for y, x in [(2 * 10 + 48 + 2 * 24 + 24, 10 + 3 * 170)]
+        for top in range(reference.shape[0] - 47)
+        for left in range(reference.shape[1] - 47)
+    )
+    assert before_after([*arguments, "--places", "nobody"]) == 1
+    assert "--places nobody" in capsys.readouterr().err
+
+
+def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
+    minutes = {"one": [30, 60, 90, 45, 75], "two": [60]}  # one was taken back to the state of minute 30 or so
+    for name, numbers in minutes.items():
+        (tmp_path / name).mkdir()
+        records = [{"event": "start"}, {"event": "progress", "minutes": 1, "loss": 0.1}]
+        records += [{"event": "checkpoint", "minutes": m, "validation_psnr_db": 30 + m / 60} for m in numbers]
+        (tmp_path / name / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    runs = [tmp_path / "one", tmp_path / "two"]
+    apart = plot_hours.read_lines(runs)
+    assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
+    assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
+    assert plot_hours.main([*map(str, runs), "--out", str(tmp_path / "hours.png")]) == 0
+    assert len(set(Image.open(tmp_path / "hours.png").convert("RGB").get_flattened_data())) > 10
+
+
+def test_plot_hours_says_that_there_is_nothing_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.jsonl").write_text('{"event": "start"}\n')
+    assert plot_hours.main([str(tmp_path), "--out", str(tmp_path / "hours.png")]) == 1
+    assert "first checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -125,3 +416,10 @@ def test_bench_memory_runs(script: Script) -> None:
 
 def test_bench_startup_runs(script: Script) -> None:
     assert "restore --help:" in script("bench_startup.py", "--repeats", 1)
+
+
+def test_bench_blocks_runs(script: Script) -> None:
+    out = script(
+        "bench_blocks.py", "--width", 8, "--size", "9x6", "--repeats", 1, "--blocks", "naf", "gated-deformable"
+    )
+    assert "| gated-deformable |" in out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.models.attention import LKA
-from restore.models.layers import SCA, DepthwiseConv2d, GatedHalves, LayerNorm2d, SimpleGate
+from restore.models.layers import ACTIVATIONS, NORMS, SCA, DepthwiseConv2d, DropPath, GatedHalves, SimpleGate
 
 
 class NAFBlock(nn.Module):
@@ -18,20 +20,25 @@ class NAFBlock(nn.Module):
     Args:
         channels: C.
         window: of the channel attention's averages, in pixels of the map; None for global ones, as published.
+        norm: a key of `NORMS`.
+        drop_path: probability that a residual branch is left out in training.
 
     References:
         Chen, Chu, Zhang, Sun 2022, "Simple Baselines for Image Restoration", arXiv:2204.04676.
     """
 
-    def __init__(self, channels: int, window: int | None = None) -> None:
+    def __init__(
+        self, channels: int, window: int | None = None, *, norm: str = "layer", drop_path: float = 0.0
+    ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm2d(channels)
+        self.drop_path = DropPath(drop_path)
+        self.norm1 = NORMS[norm](channels)
         self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
         self.conv2 = DepthwiseConv2d(2 * channels, 3)
         self.gate = SimpleGate()
         self.sca = SCA(channels, window)
         self.conv3 = nn.Conv2d(channels, channels, 1)
-        self.norm2 = LayerNorm2d(channels)
+        self.norm2 = NORMS[norm](channels)
         self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
         self.conv5 = nn.Conv2d(channels, channels, 1)
         self.beta: nn.Parameter | None = nn.Parameter(torch.zeros(1, channels, 1, 1))
@@ -41,9 +48,9 @@ class NAFBlock(nn.Module):
         """Mix space, then channels."""
         h = self.gate(self.conv2(self.conv1(self.norm1(x_NCHW))))
         h = self.conv3(_weighed(h, self.sca(h)))
-        y = _scaled(h, self.beta).add_(x_NCHW)
+        y = self.drop_path(_scaled(h, self.beta)).add_(x_NCHW)
         h = self.conv5(self.gate(self.conv4(self.norm2(y))))
-        return _scaled(h, self.gamma).add_(y)
+        return self.drop_path(_scaled(h, self.gamma)).add_(y)
 
     def fold(self) -> None:
         """Fold the norms' affine parts and the residual scales into the convolutions beside them, for inference."""
@@ -59,51 +66,109 @@ class NAFBlock(nn.Module):
         self.conv4, self.gate = GatedHalves(self.conv4), nn.Identity()  # type: ignore[assignment]
 
 
-class LKABlock(nn.Module):
-    """Large kernel attention followed by a convolutional feed-forward, both residual with a learnt layer scale.
+@dataclass(frozen=True)
+class FeedForward:
+    """The middle of a feed-forward: 1x1 C→r·C for each half, the gate, 1x1 r·C→C.
 
-    LayerNorm2d stands where the paper has BatchNorm, so that a picture's result depends on that picture alone.
+    Args:
+        num_halves: 1, or 2 where the gate multiplies two halves.
+        has_depthwise: whether a depthwise 3x3 stands before the gate.
+        gate: builds what follows from the activation.
+    """
+
+    num_halves: int
+    has_depthwise: bool
+    gate: Callable[[nn.Module], nn.Module]
+
+
+FEED_FORWARDS: dict[str, FeedForward] = {
+    "mlp": FeedForward(1, has_depthwise=True, gate=lambda activation: activation),
+    "geglu": FeedForward(2, has_depthwise=False, gate=SimpleGate),
+    "gated": FeedForward(2, has_depthwise=True, gate=SimpleGate),
+    "simple_gate": FeedForward(2, has_depthwise=False, gate=lambda _: SimpleGate()),
+}
+
+
+class LKABlock(nn.Module):
+    """An attention followed by a feed-forward, both residual with a learnt layer scale.
+
+    With its defaults the block of the paper, but LayerNorm2d stands where that has BatchNorm, so that a picture's
+    result depends on that picture alone. The gated LKABlock has `feed_forward="gated", expansion=1, inner_skip=False`.
 
     Args:
         channels: C.
-        kernel_size: K of the attention.
-        dilation: d of the attention.
+        attention: builds, for C channels, a module that keeps the shape.
+        feed_forward: a key of `FEED_FORWARDS`: `mlp` (1x1, depthwise 3x3, activation, 1x1); `geglu` (1x1, one half
+            activated times the other, 1x1: GEGLU with a GELU); `gated` (geglu with a depthwise 3x3); `simple_gate`
+            (as geglu without activation, as in NAFNet).
         expansion: r, the widening of the feed-forward.
+        norm: a key of `NORMS`.
+        activation: a key of `ACTIVATIONS`, before the attention and in the feed-forward.
+        inner_skip: whether the attention's branch adds its own input, as published.
+        drop_path: probability that a residual branch is left out in training.
 
     References:
-        Guo, Lu, Liu, Cheng, Hu 2022, "Visual Attention Network", arXiv:2202.09741.
+        Guo, Lu, Liu, Cheng, Hu 2022, "Visual Attention Network", arXiv:2202.09741; for GEGLU Shazeer 2020,
+        arXiv:2002.05202.
     """
 
-    def __init__(self, channels: int, kernel_size: int = 21, dilation: int = 3, expansion: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int,
+        attention: Callable[[int], nn.Module] = LKA,
+        feed_forward: str = "mlp",
+        expansion: int = 4,
+        *,
+        norm: str = "layer",
+        activation: str = "gelu",
+        inner_skip: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm2d(channels)
+        middle, hidden = FEED_FORWARDS[feed_forward], expansion * channels
+        self.inner_skip = inner_skip
+        self.drop_path = DropPath(drop_path)
+        self.norm1 = NORMS[norm](channels)
         self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.lka = LKA(channels, kernel_size, dilation)
+        self.activation = ACTIVATIONS[activation]()
+        self.lka = attention(channels)  # whatever it is: the name is that of the first weights
         self.proj_out = nn.Conv2d(channels, channels, 1)
-        self.norm2 = LayerNorm2d(channels)
-        self.expand = nn.Conv2d(channels, expansion * channels, 1)
-        self.depthwise = DepthwiseConv2d(expansion * channels, 3)
-        self.contract = nn.Conv2d(expansion * channels, channels, 1)
+        self.norm2 = NORMS[norm](channels)
+        self.expand: nn.Module = nn.Conv2d(channels, middle.num_halves * hidden, 1)
+        self.depthwise = DepthwiseConv2d(middle.num_halves * hidden, 3) if middle.has_depthwise else nn.Identity()
+        self.gate = middle.gate(ACTIVATIONS[activation]())
+        self.contract = nn.Conv2d(hidden, channels, 1)
         self.scale1: nn.Parameter | None = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
         self.scale2: nn.Parameter | None = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Attend, then feed forward."""
-        x = x_NCHW + _scaled(self._attend(self.norm1(x_NCHW)), self.scale1)
-        return x + _scaled(self._feed_forward(self.norm2(x)), self.scale2)
+        x = x_NCHW + self.drop_path(_scaled(self._attend(self.norm1(x_NCHW)), self.scale1))
+        return x + self.drop_path(_scaled(self._feed_forward(self.norm2(x)), self.scale2))
 
     def fold(self) -> None:
-        """Fold the norm that has one reader and the residual scales into the convolutions, for inference."""
+        """Fold norms with one reader and residual scales into the convolutions beside them, for inference."""
+        assert self.scale1 is not None
         assert self.scale2 is not None
-        self.norm2.fold_into(self.expand)  # norm1 stays: the attention's inner skip reads it too
+        assert isinstance(self.expand, nn.Conv2d)
+        if not self.inner_skip:  # else the skip reads the norm too, and is scaled
+            self.norm1.fold_into(self.proj_in)
+            _fold_scale(self.proj_out, self.scale1)
+            self.scale1 = None
+        self.norm2.fold_into(self.expand)
         _fold_scale(self.contract, self.scale2)
         self.scale2 = None
+        if isinstance(self.gate, SimpleGate):
+            convs = [conv for conv in (self.expand, self.depthwise) if isinstance(conv, nn.Conv2d)]
+            self.expand = GatedHalves(*convs, activation=self.gate.activation)
+            self.depthwise = self.gate = nn.Identity()
 
     def _attend(self, x: Tensor) -> Tensor:
-        return x + self.proj_out(self.lka(F.gelu(self.proj_in(x))))
+        h = self.proj_out(self.lka(self.activation(self.proj_in(x))))
+        return x + h if self.inner_skip else h
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.depthwise(self.expand(x))))
+        return self.contract(self.gate(self.depthwise(self.expand(x))))
 
 
 def _weighed(h: Tensor, factors: Tensor) -> Tensor:

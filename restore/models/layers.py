@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of each pixel.
-
-    `F.layer_norm` runs on a permuted view: under channels_last memory that copies nothing, and it keeps its
-    statistics in float32 whatever the input is.
+class FoldingNorm(nn.Module):
+    """A normalisation whose scale and shift, one for each channel, can move into the convolution that reads it.
 
     Args:
         channels: size of the channel axis.
         eps: added to the (biased) variance.
-
-    References:
-        Ba, Kiros, Hinton 2016, arXiv:1607.06450.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -33,11 +28,6 @@ class LayerNorm2d(nn.Module):
         self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(channels))
         self.channels = channels
         self.eps = eps
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Normalise (N,C,H,W) to zero mean and unit variance over C, then scale and shift."""
-        x_NHWC = x_NCHW.permute(0, 2, 3, 1)
-        return F.layer_norm(x_NHWC, (self.channels,), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
     def fold_into(self, conv: nn.Conv2d) -> None:
         """Move scale and shift into the 1x1 convolution that reads this norm; the composition stays equal."""
@@ -50,17 +40,95 @@ class LayerNorm2d(nn.Module):
         self.weight = self.bias = None
 
 
-class SimpleGate(nn.Module):
-    """Multiply the two halves of the channels: (N,2C,H,W) to (N,C,H,W).
+class LayerNorm2d(FoldingNorm):
+    """Layer normalisation over the channels of each pixel.
+
+    `F.layer_norm` runs on a permuted view: under channels_last memory that copies nothing, and it keeps its
+    statistics in float32 whatever the input is.
 
     References:
-        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676.
+        Ba, Kiros, Hinton 2016, arXiv:1607.06450.
     """
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Return first half times second half."""
+        """Normalise (N,C,H,W) to zero mean and unit variance over C, then scale and shift."""
+        x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+        return F.layer_norm(x_NHWC, (self.channels,), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class GroupNorm2d(FoldingNorm):
+    """Group normalisation: statistics over all pixels and the channels of a group, for each picture.
+
+    They differ between a picture and its tiles, and between training patches and whole pictures: a network with this
+    norm gives another result for another tile. Prefer `LayerNorm2d` where pictures are larger than the patches.
+
+    There are 8 groups, or the largest power of two below that divides the channels.
+
+    References:
+        Wu, He 2018, "Group Normalization", arXiv:1803.08494.
+    """
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Normalise (N,C,H,W) to zero mean and unit variance over each group, then scale and shift."""
+        groups = math.gcd(self.channels, 8)
+        # not F.group_norm, which refuses a single pixel
+        return torch.group_norm(x_NCHW, groups, self.weight, self.bias, self.eps)
+
+
+NORMS: dict[str, Callable[[int], FoldingNorm]] = {"layer": LayerNorm2d, "group": GroupNorm2d}
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training a residual branch is left out for some samples of the batch, drawn each time.
+
+    The others are scaled up, so that the mean stays. Draws from torch's global generator, as dropout does; the
+    identity in evaluation mode.
+
+    Args:
+        probability: of leaving a sample's branch out, in [0,1).
+
+    References:
+        Huang, Sun, Liu, Sedra, Weinberger 2016, "Deep Networks with Stochastic Depth", arXiv:1603.09382.
+    """
+
+    def __init__(self, probability: float = 0.0) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch_NCHW: Tensor) -> Tensor:
+        """Return the branch, zero for the samples that go without it."""
+        if not self.training or self.probability == 0:
+            return branch_NCHW
+        keep = 1 - self.probability
+        return branch_NCHW * branch_NCHW.new_empty(len(branch_NCHW), 1, 1, 1).bernoulli_(keep).div_(keep)
+
+
+class SimpleGate(nn.Module):
+    """Multiply the two halves of the channels: (N,2C,H,W) to (N,C,H,W).
+
+    Args:
+        activation: of the first half. With a GELU this is the gate of GEGLU; None for none.
+
+    References:
+        Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676; for GEGLU Shazeer 2020, arXiv:2002.05202.
+    """
+
+    def __init__(self, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.activation = activation or nn.Identity()
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return first half, activated, times second half."""
         a, b = x_NCHW.chunk(2, dim=1)
-        return a * b
+        return self.activation(a) * b
 
 
 class GatedHalves(nn.Module):
@@ -71,11 +139,12 @@ class GatedHalves(nn.Module):
 
     Args:
         convs: convolutions with 2C output channels; those after the first are depthwise.
+        activation: of the first half; None for none.
     """
 
-    def __init__(self, *convs: nn.Conv2d) -> None:
+    def __init__(self, *convs: nn.Conv2d, activation: nn.Module | None = None) -> None:
         super().__init__()
-        self.first = nn.Sequential(*(_half_of(conv, 0) for conv in convs))
+        self.first = nn.Sequential(*(_half_of(conv, 0) for conv in convs), activation or nn.Identity())
         self.second = nn.Sequential(*(_half_of(conv, 1) for conv in convs))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -141,49 +210,52 @@ class DepthwiseConv2d(nn.Conv2d):
     PyTorch's fast CPU kernel takes a dilated depthwise convolution only where its padding is small; beyond that a loop
     of about 1 GFLOP/s runs. With the padding written out the fast kernel takes any (4 to 30 times faster), but not its
     gradient: there the phases of the image are faster. `scripts/bench_layers.py` measures all three.
+
+    Args:
+        channels: C.
+        kernel_size: rows and columns, or one number for both.
+        dilation: of the axes along which the kernel is longer than 1.
     """
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int = 1) -> None:
-        if kernel_size % 2 == 0:
+    def __init__(self, channels: int, kernel_size: int | tuple[int, int], dilation: int = 1) -> None:
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        if height % 2 == 0 or width % 2 == 0:
             raise ValueError(f"a depthwise kernel must be odd to keep the size, got {kernel_size}")
-        super().__init__(
-            channels,
-            channels,
-            kernel_size,
-            padding=dilation * (kernel_size // 2),
-            dilation=dilation,
-            groups=channels,
-        )
+        dilations = (dilation if height > 1 else 1, dilation if width > 1 else 1)
+        self.pads = (dilations[0] * (height // 2), dilations[1] * (width // 2))
+        super().__init__(channels, channels, (height, width), padding=self.pads, dilation=dilations, groups=channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Convolve (N,C,H,W), zero padding, same size."""
-        dilation = self.dilation[0]
-        padding = dilation * (self.kernel_size[0] // 2)
-        if dilation == 1 or x_NCHW.device.type != "cpu":
-            return F.conv2d(x_NCHW, self.weight, self.bias, padding=padding, dilation=dilation, groups=self.groups)
+        dilation, (pad_y, pad_x) = (self.dilation[0], self.dilation[1]), self.pads
+        if dilation == (1, 1) or x_NCHW.device.type != "cpu":
+            return F.conv2d(x_NCHW, self.weight, self.bias, padding=self.pads, dilation=dilation, groups=self.groups)
         if torch.is_grad_enabled():
             return polyphase_depthwise_conv2d(x_NCHW, self.weight, self.bias, dilation)
-        padded = F.pad(x_NCHW, (padding, padding, padding, padding))
+        padded = F.pad(x_NCHW, (pad_x, pad_x, pad_y, pad_y))
         return F.conv2d(padded, self.weight, self.bias, dilation=dilation, groups=self.groups)
 
 
-def polyphase_depthwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+def polyphase_depthwise_conv2d(
+    x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, dilation: int | tuple[int, int]
+) -> Tensor:
     """Dilated depthwise convolution as plain ones on the phases of the image; equal to rounding.
 
     Args:
         x_NCHW: (N,C,H,W), any size from 1x1 up; fastest in channels_last memory.
-        weight: (C,1,k,k), k odd.
+        weight: (C,1,k,l), both odd.
         bias: (C,) or None.
-        dilation: d; phase (i, j) holds the pixels (i + d·m, j + d·n).
+        dilation: of rows and columns (p, q), or one number for both; phase (i, j) holds the pixels (i + p·m, j + q·n).
 
     Returns:
         (N,C,H,W), zero padding.
     """
     n, c, height, width = x_NCHW.shape
-    d, k = dilation, weight.shape[-1]
-    rows, columns = -(-height // d), -(-width // d)
-    x_NHWC = F.pad(x_NCHW, (0, columns * d - width, 0, rows * d - height)).permute(0, 2, 3, 1)
-    phases = x_NHWC.reshape(n, rows, d, columns, d, c).permute(0, 2, 4, 1, 3, 5).reshape(n * d * d, rows, columns, c)
-    y = F.conv2d(phases.permute(0, 3, 1, 2), weight, bias, padding=k // 2, groups=c)
-    y = y.permute(0, 2, 3, 1).reshape(n, d, d, rows, columns, c).permute(0, 3, 1, 4, 2, 5)
-    return y.reshape(n, rows * d, columns * d, c)[:, :height, :width].permute(0, 3, 1, 2)
+    p, q = (dilation, dilation) if isinstance(dilation, int) else dilation
+    rows, columns = -(-height // p), -(-width // q)
+    x_NHWC = F.pad(x_NCHW, (0, columns * q - width, 0, rows * p - height)).permute(0, 2, 3, 1)
+    phases = x_NHWC.reshape(n, rows, p, columns, q, c).permute(0, 2, 4, 1, 3, 5).reshape(n * p * q, rows, columns, c)
+    padding = (weight.shape[-2] // 2, weight.shape[-1] // 2)
+    y = F.conv2d(phases.permute(0, 3, 1, 2), weight, bias, padding=padding, groups=c)
+    y = y.permute(0, 2, 3, 1).reshape(n, p, q, rows, columns, c).permute(0, 3, 1, 4, 2, 5)
+    return y.reshape(n, rows * p, columns * q, c)[:, :height, :width].permute(0, 3, 1, 2)

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore.models.blocks import LKABlock, NAFBlock
+from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
+from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
+from restore.models.deformable import OFFSETS
+from restore.models.layers import ACTIVATIONS, NORMS
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The blocks of one stage.
+    """The blocks of one stage; the settings from `kernel_size` on are of LKABlocks, unless they say otherwise.
 
     Args:
         num_blocks: how many, 0 allowed.
         kind: `naf` (NAFBlock) or `lka` (LKABlock).
-        kernel_size: K of an LKABlock's attention.
-        dilation: d of an LKABlock's attention.
-        expansion: widening of an LKABlock's feed-forward.
+        kernel_size: K of the attention; LSKA has 7, 11, 23, 35, 41 and 53.
+        dilation: d of the attention; LSKA's follows from its kernel.
+        expansion: widening of the feed-forward.
+        attention: `lka`, `lska`, `deformable_lka` or `sca` (channel attention).
+        feed_forward: `mlp`, `geglu`, `gated` or `simple_gate`, see `LKABlock`.
+        activation: `gelu`, `silu`, `relu`, `tanh` or `sigmoid`.
+        inner_skip: whether the attention's branch adds its own input.
+        offsets: how deformable convolutions find theirs: `dense` as published, or `separable`, which is cheaper.
+        modulated: whether deformable convolutions have a factor on each tap.
+        norm: of both kinds of block, `layer` or `group`; `group` makes the result depend on the tile.
+        drop_path: of both kinds of block, probability in [0,1) that a residual branch is left out in training.
     """
 
     num_blocks: int
@@ -30,19 +42,70 @@ class Stage:
     kernel_size: int = 21
     dilation: int = 3
     expansion: int = 4
+    attention: str = "lka"
+    feed_forward: str = "mlp"
+    activation: str = "gelu"
+    inner_skip: bool = True
+    offsets: str = "dense"
+    modulated: bool = False
+    norm: str = "layer"
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         if self.num_blocks < 0 or self.kind not in ("naf", "lka"):
             raise ValueError(f"a stage has 0 or more blocks of kind naf or lka, not {self.num_blocks} of {self.kind!r}")
+        for setting, choices in CHOICES.items():
+            if (chosen := getattr(self, setting)) not in choices:
+                raise ValueError(f"{setting} must be one of {', '.join(choices)}, not {chosen!r}")
+        if self.attention == "lska" and self.kernel_size not in LSKA_KERNELS:
+            known = ", ".join(map(str, LSKA_KERNELS))
+            raise ValueError(f"kernel_size must be one of {known} for lska, not {self.kernel_size}")
+        if self.kernel_size < 1 or self.dilation < 1 or self.expansion < 1 or not 0 <= self.drop_path < 1:
+            raise ValueError(
+                "a stage needs kernel_size, dilation and expansion of 1 or more and drop_path in [0,1), not "
+                f"{self.kernel_size}, {self.dilation}, {self.expansion} and {self.drop_path}"
+            )
 
     def build(self, channels: int, window: int | None = None) -> nn.Sequential:
         """Build the stage for (N,channels,H,W); the window is that of the channel attention, in pixels of the map."""
         return nn.Sequential(*(self._build_block(channels, window) for _ in range(self.num_blocks)))
 
     def _build_block(self, channels: int, window: int | None) -> nn.Module:
-        if self.kind == "lka":
-            return LKABlock(channels, self.kernel_size, self.dilation, self.expansion)
-        return NAFBlock(channels, window)
+        if self.kind == "naf":
+            return NAFBlock(channels, window, norm=self.norm, drop_path=self.drop_path)
+        return LKABlock(
+            channels,
+            ATTENTIONS[self.attention](self, window),
+            self.feed_forward,
+            self.expansion,
+            norm=self.norm,
+            activation=self.activation,
+            inner_skip=self.inner_skip,
+            drop_path=self.drop_path,
+        )
+
+
+# from the settings and the window of channel attention, what builds the attention of an LKABlock
+ATTENTIONS: dict[str, Callable[[Stage, int | None], Callable[[int], nn.Module]]] = {
+    "lka": lambda stage, _: partial(LKA, kernel_size=stage.kernel_size, dilation=stage.dilation),
+    "lska": lambda stage, _: partial(LSKA, kernel_size=stage.kernel_size),
+    "deformable_lka": lambda stage, _: partial(
+        DeformableLKA,
+        kernel_size=stage.kernel_size,
+        dilation=stage.dilation,
+        offsets=stage.offsets,
+        modulated=stage.modulated,
+    ),
+    "sca": lambda _, window: partial(ChannelAttention, window=window),
+}
+
+CHOICES: dict[str, Mapping[str, object]] = {
+    "attention": ATTENTIONS,
+    "feed_forward": FEED_FORWARDS,
+    "activation": ACTIVATIONS,
+    "offsets": OFFSETS,
+    "norm": NORMS,
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +142,13 @@ class NAFNetConfig:
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
+
+    @property
+    def is_global(self) -> bool:
+        """Whether a pixel's result depends on the whole picture, so that tiles differ from wholes."""
+        stages = [stage for stage in (*self.encoder, self.middle, *self.decoder) if stage.num_blocks]
+        averages = any(stage.kind == "naf" or stage.attention == "sca" for stage in stages)
+        return (averages and self.sca_window is None) or any(stage.norm == "group" for stage in stages)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

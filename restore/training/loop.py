@@ -169,13 +169,16 @@ def train_step(  # noqa: PLR0917  what one step needs
         DivergedError: the loss is not finite or the gradient exploded; nothing was changed.
     """
     losses = []
-    for batch in passes:
-        degraded, told, reference = (tensor.to(state.device) for tensor in batch)
-        with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
-            restored = network(degraded, told if config.network.sigma_input else None)
-        loss = loss_of(restored.float(), reference) / len(passes)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.item())
+    with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+        # what drop-path draws depends on the step alone, so that a resumed run draws the same
+        torch.manual_seed(hash((config.seed, state.num_rewinds, state.step, team.rank)))
+        for batch in passes:
+            degraded, told, reference = (tensor.to(state.device) for tensor in batch)
+            with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
+                restored = network(degraded, told if config.network.sigma_input else None)
+            loss = loss_of(restored.float(), reference) / len(passes)
+            state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.item())
     team.average_gradients(state.network)
     for optimiser in state.optimisers:
         state.scaler.unscale_(optimiser)

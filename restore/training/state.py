@@ -144,7 +144,8 @@ def prepare_state(
 def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     saved = load_checkpoint(run_dir)
     assert saved is not None
-    changed = differences(saved["config"], config.as_dict())
+    complete = TrainConfig.model_validate(saved["config"]).as_dict()  # older runs lack settings that came later
+    changed = differences(complete, config.as_dict())
     if not changed:
         return saved
     if set(changed) <= {"budget.steps", "budget.minutes"} and config.schedule.kind != "cosine":

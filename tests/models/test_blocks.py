@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+
 import pytest
 import torch
+import torch.nn.functional as F
 from plain_nets import PlainLKABlock, PlainNAFBlock, randomise
 from torch import Tensor, nn
 
-from restore.models.blocks import LKABlock, NAFBlock
+from restore.models.attention import LKA, ChannelAttention
+from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
+from restore.models.layers import ACTIVATIONS, NORMS
 
 Pair = tuple["NAFBlock | LKABlock", nn.Module]
 
@@ -16,7 +23,8 @@ def pair(kind: str, channels: int = 6) -> Pair:
     if kind == "naf":
         block, plain = NAFBlock(channels), PlainNAFBlock(channels)
     else:
-        block, plain = LKABlock(channels, 13, 3, expansion=2), PlainLKABlock(channels, 13, 3, expansion=2)
+        attention = partial(LKA, kernel_size=13, dilation=3)
+        block, plain = LKABlock(channels, attention, expansion=2), PlainLKABlock(channels, 13, 3, expansion=2)
     randomise(block)
     plain.load_state_dict(block.state_dict())
     return block, plain
@@ -63,3 +71,77 @@ def test_gradients_are_right(kind: str) -> None:
     block = block.double()
     x = rand(1, 2, 3, 4, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: block(x), (x, *block.parameters()), fast_mode=True)
+
+
+def test_a_new_lka_block_is_the_published_one_of_the_same_seed() -> None:
+    states = []
+    for build in (LKABlock, PlainLKABlock):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            states.append(build(6).state_dict())
+    ours, plain = states
+    assert list(ours) == list(plain)
+    assert all(torch.equal(ours[key], plain[key]) for key in plain)
+
+
+def test_the_gated_block_is_its_written_definition() -> None:
+    block = LKABlock(6, partial(LKA, kernel_size=7), "gated", expansion=1, inner_skip=False)
+    randomise(block)
+    x = rand(2, 6, 9, 7)
+    y = x + block.scale1 * block.proj_out(block.lka(F.gelu(block.proj_in(block.norm1(x)))))
+    first, second = block.depthwise(block.expand(block.norm2(y))).chunk(2, dim=1)
+    expected = y + block.scale2 * block.contract(F.gelu(first) * second)
+    torch.testing.assert_close(block(x), expected, atol=1e-6, rtol=1e-5)
+    assert block.expand.weight.shape == (12, 6, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("feed_forward", "activation", "expected"),
+    [
+        ("mlp", "relu", lambda d, e: F.relu(d(e))),
+        ("geglu", "gelu", lambda _, e: F.gelu(e.chunk(2, 1)[0]) * e.chunk(2, 1)[1]),
+        ("gated", "silu", lambda d, e: F.silu(d(e).chunk(2, 1)[0]) * d(e).chunk(2, 1)[1]),
+        ("simple_gate", "tanh", lambda _, e: e.chunk(2, 1)[0] * e.chunk(2, 1)[1]),
+    ],
+)
+def test_a_feed_forward_is_its_formula(feed_forward: str, activation: str, expected: Callable[..., Tensor]) -> None:
+    block = LKABlock(4, ChannelAttention, feed_forward, expansion=2, activation=activation)
+    randomise(block)
+    seen: list[Tensor] = []
+    block.expand.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    block.contract.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    block(rand(2, 4, 5, 6))
+    expanded, gated = seen
+    torch.testing.assert_close(gated, expected(block.depthwise, expanded), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inner_skip", [True, False])
+@pytest.mark.parametrize(("feed_forward", "norm"), list(product(FEED_FORWARDS, NORMS)))
+@torch.no_grad()
+def test_every_block_folds(feed_forward: str, norm: str, *, inner_skip: bool) -> None:
+    block = LKABlock(6, LKA, feed_forward, expansion=2, norm=norm, inner_skip=inner_skip).eval()
+    randomise(block)
+    x = rand(2, 6, 13, 10)
+    expected = block(x)
+    block.fold()
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_stands_before_the_attention_and_in_the_feed_forward(activation: str) -> None:
+    block = LKABlock(4, activation=activation)
+    kinds = [type(module) for module in block.modules() if type(module) is type(ACTIVATIONS[activation]())]
+    assert len(kinds) == 2
+
+
+@pytest.mark.parametrize("build", [NAFBlock, LKABlock])
+def test_drop_path_leaves_branches_out_in_training_alone(build: type[NAFBlock | LKABlock]) -> None:
+    dropping, whole = build(4, drop_path=0.5), build(4)
+    randomise(whole)
+    dropping.load_state_dict(whole.state_dict())
+    x = rand(64, 4, 3, 3)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        untouched = (dropping(x) == x).flatten(1).all(1)
+        assert 4 <= untouched.sum() <= 28  # both branches left out: a quarter of 64 in the mean
+        torch.testing.assert_close(dropping.eval()(x), whole(x))

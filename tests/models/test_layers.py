@@ -9,9 +9,12 @@ from plain_nets import PlainLayerNorm2d, randomise
 from torch import Tensor, nn
 
 from restore.models.layers import (
+    ACTIVATIONS,
     SCA,
     DepthwiseConv2d,
+    DropPath,
     GatedHalves,
+    GroupNorm2d,
     LayerNorm2d,
     SimpleGate,
     polyphase_depthwise_conv2d,
@@ -40,8 +43,22 @@ def test_layer_norm_keeps_its_statistics_in_float32() -> None:
     torch.testing.assert_close(norm(x).float(), LayerNorm2d(8)(x.float()), atol=2e-2, rtol=1e-2)
 
 
-def test_layer_norm_folds_into_the_convolution_that_reads_it() -> None:
-    norm, conv = LayerNorm2d(5), nn.Conv2d(5, 3, 1)
+@pytest.mark.parametrize(("channels", "groups"), [(3, 1), (12, 4), (16, 8)])
+@pytest.mark.parametrize("memory", MEMORY)
+def test_group_norm_is_the_arithmetic_one(channels: int, groups: int, memory: torch.memory_format) -> None:
+    norm = GroupNorm2d(channels)
+    randomise(norm)
+    x = (175 * rand(2, channels, 5, 7) + 30).contiguous(memory_format=memory)
+    grouped = x.reshape(2, groups, -1)
+    deviation = (grouped.var(2, unbiased=False, keepdim=True) + 1e-6).sqrt()
+    plain = ((grouped - grouped.mean(2, keepdim=True)) / deviation).view_as(x)
+    weight, bias = (norm.state_dict()[key].view(-1, 1, 1) for key in ("weight", "bias"))
+    torch.testing.assert_close(norm(x), plain * weight + bias, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LayerNorm2d, GroupNorm2d])
+def test_a_norm_folds_into_the_convolution_that_reads_it(kind: type[LayerNorm2d | GroupNorm2d]) -> None:
+    norm, conv = kind(5), nn.Conv2d(5, 3, 1)
     randomise(norm)
     x = rand(2, 5, 4, 3)
     expected = conv(norm(x))
@@ -55,12 +72,46 @@ def test_simple_gate_multiplies_the_halves() -> None:
     assert SimpleGate()(x).flatten().tolist() == [3.0, 8.0]
 
 
-def test_gated_halves_are_the_gate_after_whole_convolutions() -> None:
+@pytest.mark.parametrize("activation", [None, nn.GELU()], ids=repr)
+def test_gated_halves_are_the_gate_after_whole_convolutions(activation: nn.Module | None) -> None:
     pointwise, depthwise = nn.Conv2d(5, 12, 1), DepthwiseConv2d(12, 3)
     x = rand(2, 5, 7, 6)
     with torch.no_grad():
-        whole = SimpleGate()(depthwise(pointwise(x)))
-        torch.testing.assert_close(GatedHalves(pointwise, depthwise)(x), whole, atol=1e-6, rtol=1e-5)
+        whole = SimpleGate(activation)(depthwise(pointwise(x)))
+        halves = GatedHalves(pointwise, depthwise, activation=activation)
+        torch.testing.assert_close(halves(x), whole, atol=1e-6, rtol=1e-5)
+
+
+def test_a_gate_activates_its_first_half() -> None:
+    x = rand(2, 6, 3, 4)
+    torch.testing.assert_close(SimpleGate(nn.GELU())(x), F.gelu(x[:, :3]) * x[:, 3:])
+
+
+def test_activations_are_what_they_are_called() -> None:
+    x = rand(50)
+    formulas = {
+        "gelu": 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+        "silu": x / (1 + torch.exp(-x)),
+        "relu": x.clamp(min=0),
+        "tanh": 1 - 2 / (torch.exp(2 * x) + 1),
+        "sigmoid": 1 / (1 + torch.exp(-x)),
+    }
+    assert formulas.keys() == ACTIVATIONS.keys()
+    for name, expected in formulas.items():
+        torch.testing.assert_close(ACTIVATIONS[name]()(x), expected)
+
+
+def test_drop_path_leaves_samples_out_and_keeps_the_mean() -> None:
+    drop, x = DropPath(0.25), rand(4000, 1, 2, 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dropped = drop(x)
+        torch.manual_seed(0)
+        assert torch.equal(drop(x), dropped)
+    gone = (dropped == 0).flatten(1).all(1)
+    assert gone.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    torch.testing.assert_close(dropped[~gone], x[~gone] / 0.75)
+    assert drop.eval()(x) is x
 
 
 def test_sca_is_a_linear_map_of_the_channel_means() -> None:
@@ -127,13 +178,38 @@ def test_depthwise_is_a_convolution_with_the_keys_of_one(*, kernel: int, dilatio
             torch.testing.assert_close(layer(x), plain(x), atol=1e-5, rtol=1e-5)
 
 
-def test_depthwise_refuses_even_kernels() -> None:
-    with pytest.raises(ValueError, match="must be odd to keep the size, got 4"):
-        DepthwiseConv2d(8, 4)
+@pytest.mark.parametrize("gradients", [True, False])
+@pytest.mark.parametrize(("kernel", "dilation"), [((1, 7), 1), ((7, 1), 3), ((1, 5), 2), ((3, 5), 3)])
+def test_depthwise_takes_rows_and_columns(*, kernel: tuple[int, int], dilation: int, gradients: bool) -> None:
+    layer = DepthwiseConv2d(8, kernel, dilation)
+    dilations = [dilation if size > 1 else 1 for size in kernel]
+    padding = [d * (size // 2) for d, size in zip(dilations, kernel, strict=True)]
+    with torch.set_grad_enabled(gradients):
+        for size, memory in product([(1, 1), (5, 4), (16, 33)], MEMORY):
+            x = rand(2, 8, *size).contiguous(memory_format=memory)
+            direct = F.conv2d(x, layer.weight, layer.bias, 1, padding, dilations, 8)
+            torch.testing.assert_close(layer(x), direct, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [4, (3, 2)])
+def test_depthwise_refuses_even_kernels(kernel: int | tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="must be odd to keep the size, got"):
+        DepthwiseConv2d(8, kernel)
 
 
 @pytest.mark.parametrize(
-    "layer", [LayerNorm2d(4), SimpleGate(), SCA(4), DepthwiseConv2d(4, 3), DepthwiseConv2d(4, 3, 2)], ids=repr
+    "layer",
+    [
+        LayerNorm2d(4),
+        GroupNorm2d(4),
+        SimpleGate(),
+        SimpleGate(nn.GELU()),
+        SCA(4),
+        DepthwiseConv2d(4, 3),
+        DepthwiseConv2d(4, 3, 2),
+        DepthwiseConv2d(4, (1, 3), 2),
+    ],
+    ids=repr,
 )
 def test_gradients_are_right(layer: nn.Module) -> None:
     layer = layer.double()

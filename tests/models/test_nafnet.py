@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from restore.models import ARCHITECTURES, PRESETS, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_sidd
+from restore.weights import load_weights
 
 CONFIGS = {
     "founding": founding_net(4),
@@ -94,11 +95,62 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"decoder": []}, ValueError, "2 encoder stages need as many decoder stages, not 0"),
         ({"colour": "blue"}, TypeError, "colour"),
         ({"middle": {"num_blocks": 1, "sort": "naf"}}, TypeError, "sort"),
+        ({"middle": {"num_blocks": 1, "kind": "nef"}}, ValueError, "kind naf or lka, not 1 of 'nef'"),
+        ({"middle": {"num_blocks": 1, "attention": "lko"}}, ValueError, "attention must be one of lka, .*, not 'lko'"),
+        ({"middle": {"num_blocks": 1, "feed_forward": "cnn"}}, ValueError, "feed_forward must be one of mlp, .*'cnn'"),
+        ({"middle": {"num_blocks": 1, "activation": "elu"}}, ValueError, "activation must be one of gelu, .*'elu'"),
+        ({"middle": {"num_blocks": 1, "norm": "batch"}}, ValueError, "norm must be one of layer, group, not 'batch'"),
+        ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
+        ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
+        ({"middle": {"num_blocks": 1, "kernel_size": 0}}, ValueError, "kernel_size, dilation and expansion of 1"),
+        ({"middle": {"num_blocks": 1, "attention": "lska"}}, ValueError, "one of 7, 11, .* for lska, not 21"),
     ],
 )
 def test_a_wrong_configuration_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         NAFNetConfig.from_dict(half_resolution_net(4).as_dict() | changes)
+
+
+def test_a_document_from_before_the_newer_settings_still_describes_its_network() -> None:
+    old = {"num_blocks": 1, "kind": "lka", "kernel_size": 21, "dilation": 3, "expansion": 4}
+    document = {
+        "width": 12,
+        "encoder": [old | {"num_blocks": blocks} for blocks in (1, 3, 4, 0)],
+        "middle": old | {"num_blocks": 0, "kind": "naf"},
+        "decoder": [old | {"num_blocks": blocks, "kind": "naf"} for blocks in (1, 1, 1, 0)],
+        "stem": 1,
+        "channels": 3,
+        "padding": "reflect",
+        "sca_window": None,
+        "sigma_input": False,
+    }
+    assert NAFNetConfig.from_dict(document) == founding_net(12)
+
+
+@pytest.mark.parametrize("name", ["denoise-fast", "denoise-lka"])
+@torch.no_grad()
+def test_shipped_weights_load(name: str) -> None:
+    network, info = load_weights(name)
+    assert isinstance(network, NAFNet)
+    assert network.config == NAFNetConfig.from_dict(info.document["network"])
+    clean = picture(1, 3, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    noise = 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    left = network(clean + noise) - clean
+    assert left.square().mean() < noise.square().mean() / 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"sca_window": 64}, False),
+        ({"sca_window": 64, "middle": Stage(1, norm="group")}, True),
+        ({"encoder": (Stage(1, "lka"),), "middle": Stage(0), "decoder": (Stage(0),)}, False),
+        ({"encoder": (Stage(1, "lka", attention="sca"),), "middle": Stage(0), "decoder": (Stage(0),)}, True),
+    ],
+)
+def test_a_network_knows_whether_its_result_depends_on_the_tile(changes: dict[str, Any], *, expected: bool) -> None:
+    assert replace(half_resolution_net(4), **changes).is_global is expected
 
 
 def told_network() -> NAFNet:

@@ -97,6 +97,17 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     assert (run / "config.toml").is_file()
 
 
+def test_what_drop_path_draws_is_resumed_too(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    network = config.network.as_dict()
+    network["middle"] |= {"kind": "lka", "drop_path": 0.5}
+    random = changed(config, network=network)
+    asked = iter([False, False, True])
+    train(random, material, tmp_path / "parts", should_stop=lambda: next(asked))
+    train(random, material, tmp_path / "parts", resume=True)
+    train(random, material, tmp_path / "whole")
+    assert equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(
     config: TrainConfig, material: Material, tmp_path: Path, workers: int
