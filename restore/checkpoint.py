@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ def save_checkpoint(
         run_dir: folder of the run.
         state: tensors and plain types; state["step"] names it.
         kind: `checkpoint`, or `stable` for the one before the learning rate falls.
-        max_bytes: largest file; a larger state is cut into `KIND-STEP.pt.1of3` and so on, which count once the last
-            one is written.
+        max_bytes: largest file; a larger state is cut into `KIND-STEP.pt.1of3` and so on, which count once all are
+            there.
 
     Returns:
         The path without the numbers of pieces.
@@ -40,17 +40,26 @@ def save_checkpoint(
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getbuffer()
+    written = [path]
     if max_bytes is None or len(content) <= max_bytes:
         write_atomically(path, content)
     else:
         num = -(-len(content) // max_bytes)
-        for index in range(num):
-            piece = content[index * max_bytes : (index + 1) * max_bytes]
-            write_atomically(path.with_name(f"{path.name}.{index + 1}of{num}"), piece)
+        written = [path.with_name(f"{path.name}.{index + 1}of{num}") for index in range(num)]
+        for index, piece in enumerate(written):
+            write_atomically(piece, content[index * max_bytes : (index + 1) * max_bytes])
     for old in list_checkpoints(run_dir, kind)[:-NUM_KEPT]:
-        for file in [old, *_pieces(old)]:
-            file.unlink(missing_ok=True)
+        _remove(old)
+    for stale in {path, *_all_pieces(path)}.difference(written):  # of the same step, cut in another way
+        stale.unlink(missing_ok=True)
     return path
+
+
+def discard_later(run_dir: Path, step: int) -> None:
+    """Remove the checkpoints after a step: the run goes on from there."""
+    for path in list_checkpoints(run_dir):
+        if step_of(path) > step:
+            _remove(path)
 
 
 def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] | None:
@@ -75,26 +84,40 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
 
 def list_checkpoints(run_dir: Path, kind: str = "checkpoint") -> list[Path]:
     """Return the checkpoints of a run, oldest first, those in pieces by the name of the whole."""
-    names = {
-        (int(found[2]), path.name.split(".pt")[0])
+    wholes = {
+        path.with_name(f"{found[1]}-{found[2]}.pt")
         for path in run_dir.glob(f"{kind}-*.pt*")
         if (found := _NAME.fullmatch(path.name))
     }
-    return [run_dir / f"{name}.pt" for _, name in sorted(names)]
+    return sorted((path for path in wholes if path.exists() or _complete_pieces(path)), key=step_of)
 
 
 def _open(path: Path) -> io.BytesIO:
     if path.exists():
         return io.BytesIO(path.read_bytes())
-    return io.BytesIO(b"".join(piece.read_bytes() for piece in _pieces(path)))
+    return io.BytesIO(b"".join(piece.read_bytes() for piece in _complete_pieces(path)))
 
 
-def _pieces(path: Path) -> list[Path]:
-    """Return the pieces of a checkpoint in their order."""
+def _complete_pieces(path: Path) -> list[Path]:
+    """Return the pieces of a checkpoint in their order; none where one of them is missing."""
+    by_total: dict[int, dict[int, Path]] = defaultdict(dict)
+    for piece in _all_pieces(path):
+        found = _NAME.fullmatch(piece.name)
+        assert found is not None
+        by_total[int(found[4])][int(found[3])] = piece
+    complete = (pieces for total, pieces in by_total.items() if sorted(pieces) == list(range(1, total + 1)))
+    return [piece for _, piece in sorted(next(complete, {}).items())]
 
-    def numbered() -> Iterator[tuple[int, Path]]:
-        for piece in path.parent.glob(f"{path.name}.*of*"):
-            if found := _NAME.fullmatch(piece.name):
-                yield int(found[3]), piece
 
-    return [piece for _, piece in sorted(numbered())]
+def _all_pieces(path: Path) -> list[Path]:
+    return [piece for piece in path.parent.glob(f"{path.name}.*of*") if _NAME.fullmatch(piece.name)]
+
+
+def _remove(path: Path) -> None:
+    for file in [path, *_all_pieces(path)]:
+        file.unlink(missing_ok=True)
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint, by its name."""
+    return int(path.stem.split("-")[1])

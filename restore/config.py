@@ -22,9 +22,16 @@ else:
     import tomli as tomllib
 
 RECIPES = ("denoise", "denoise-fast", "denoise-lka")
-FREE_ON_RESUME = ("checkpoint", "data.workers", "data.cache_gb", "tensorboard")  # they change nothing that is learnt
+FREE_ON_RESUME = (
+    "checkpoint",
+    "data.workers",
+    "data.cache_gb",
+    "on_divergence",
+    "tensorboard",
+)  # they change nothing that is learnt
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
 
 
 class PatchStage(Settings):
@@ -57,10 +64,17 @@ class Optimiser(Settings):
     kind: Literal["muon", "adamw", "adam"] = "muon"
     lr: float = Field(0.02, gt=0)
     adamw_lr: float = Field(2e-3, gt=0)
-    betas: tuple[Share, Share] = (0.9, 0.9)
+    betas: tuple[Decay, Decay] = (0.9, 0.9)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(None, gt=0)
     accumulation: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _uses_what_is_set(self) -> Optimiser:
+        for name, kind in (("weight_decay", "adamw"), ("adamw_lr", "muon")):
+            if getattr(self, name) != type(self).model_fields[name].default and self.kind != kind:
+                raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
+        return self
 
 
 class Schedule(Settings):
@@ -138,7 +152,7 @@ class Data(Settings):
 
     told_share: Share = 0.0
     grey_share: Share = 0.0
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.025
+    validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.025
     workers: int = Field(0, ge=0)
     cache_gb: float = Field(2.0, ge=0)
 
@@ -212,7 +226,7 @@ class TrainConfig(Settings):
     budget: Budget = Budget(minutes=60)
     data: Data = Data()
     checkpoint: Checkpoint = Checkpoint()
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Decay = 0.999
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +18,7 @@ from torch import nn
 
 from restore.errors import RestoreError, UsageError
 
+SECONDS_TO_SAVE = 300  # for a stopped process, before it is killed
 TIMEOUT = timedelta(minutes=5)  # after which a rank that waits for a dead one gives up
 
 
@@ -92,6 +96,15 @@ def join_team(device: torch.device) -> Iterator[Team]:
             dist.destroy_process_group()
 
 
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process: in a team on GPUs each has its own, by torchrun's LOCAL_RANK."""
+    if device != torch.device("cuda") or not is_in_team():  # cuda:2 was meant
+        return device
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(own)
+    return own
+
+
 def is_in_team() -> bool:
     """Return whether torchrun started this process among others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -127,7 +140,10 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415  slow to import
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415  see above
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes say what happened
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    patience: dict[str, Any] = {"shutdown_timeout": SECONDS_TO_SAVE}  # which torch 2.10 does not know yet
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
     config = LaunchConfig(
         run_id="restore",
         min_nodes=1,
@@ -138,6 +154,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         local_addr="127.0.0.1",
         max_restarts=0,
         monitor_interval=0.5,
+        **{name: value for name, value in patience.items() if name in known},
     )
     try:
         elastic_launch(config, sys.executable)("-m", "restore", *arguments)

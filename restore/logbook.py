@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from restore.errors import UsageError
+from restore.errors import OutputError, UsageError
 
 Record = Mapping[str, Any]
 SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db")
@@ -44,11 +45,14 @@ class Logbook:
         if not self.writes:
             return
         complete = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event} | _finite(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(complete, allow_nan=False) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(complete, allow_nan=False) + "\n")
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror or error}; the last checkpoint stays") from error
         if self.events is not None and "step" in record:
             for key in SCALARS:
-                if key in record:
+                if record.get(key) is not None:
                     self.events.add_scalar(key, record[key], record["step"])
         self.on_record(complete)
 
@@ -62,12 +66,13 @@ class Logbook:
         if self.events is not None:
             self.events.close()
         if self.writes and self.path.exists():
-            draw_curves(self.path, self.path.with_name("curves.png"))
+            with contextlib.suppress(OSError):  # the numbers are in the log
+                draw_curves(self.path, self.path.with_name("curves.png"))
 
 
 def draw_curves(log: Path, target: Path) -> None:
     """Draw loss, validation PSNR and learning rate against minutes of training, where a log holds them."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    records = list(_records(log))
     last_minute = max((record["minutes"] for record in records if "minutes" in record), default=0.0)
     panels = []
     for key, label in (("loss", "loss"), ("validation_psnr_db", "validation PSNR, dB"), ("lr", "learning rate")):
@@ -82,6 +87,12 @@ def draw_curves(log: Path, target: Path) -> None:
         picture.paste(panel, (0, top))
         top += panel.height
     picture.save(target)
+
+
+def _records(log: Path) -> Iterator[dict[str, Any]]:
+    for line in log.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):  # a line that a full disk or a power cut left half
+            yield json.loads(line)
 
 
 def _panel(

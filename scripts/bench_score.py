@@ -29,6 +29,7 @@ from restore.errors import WeightsError
 from restore.fetching import find_weights
 from restore.images import find_images, read_photo, to_float
 from restore.metrics import METRICS, score_all
+from restore.metrics.torchvision_shim import import_torchvision
 
 HEIGHT, WIDTH = 512, 768
 NAMES = ("psnr", "ssim", "ms-ssim")
@@ -160,6 +161,7 @@ def main() -> None:
         "scikit-image + pytorch-msssim": partial(one_by_one, libraries, pairs),
     }
     if importlib.util.find_spec("piq"):
+        import_torchvision()  # which piq imports
         runs["piq"] = partial(one_by_one, partial(by_piq, importlib.import_module("piq")), pairs)
     else:
         print("piq is not installed, and left out: pip install piq\n")

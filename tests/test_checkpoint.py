@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from restore.checkpoint import discard_later, list_checkpoints, load_checkpoint, save_checkpoint
 from restore.errors import WeightsError
 
 
@@ -60,6 +60,26 @@ def test_a_large_state_is_cut_into_pieces_and_read_back(tmp_path: Path) -> None:
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None
     assert loaded["step"] == 2
+
+
+def test_pieces_of_two_cuts_do_not_mix_and_incomplete_ones_do_not_count(tmp_path: Path) -> None:
+    values = torch.rand(5000, generator=torch.Generator().manual_seed(0))
+    save_checkpoint(tmp_path, {"step": 1, "values": values}, max_bytes=8000)
+    save_checkpoint(tmp_path, {"step": 1, "values": values}, max_bytes=15000)
+    assert sorted(path.name[-4:] for path in tmp_path.iterdir()) == ["1of2", "2of2"]
+    (tmp_path / "stable-00000001.pt.1of3").write_bytes(b"half")
+    assert load_checkpoint(tmp_path, "stable") is None
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert torch.equal(loaded["values"], values)
+
+
+def test_what_came_later_can_be_discarded(tmp_path: Path) -> None:
+    for step in (8, 9):
+        save_checkpoint(tmp_path, {"step": step})
+    discard_later(tmp_path, 8)
+    save_checkpoint(tmp_path, {"step": 10})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000008.pt", "checkpoint-00000010.pt"]
 
 
 def test_kinds_do_not_mix(tmp_path: Path) -> None:

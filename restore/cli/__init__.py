@@ -40,8 +40,9 @@ class Stopped(BaseException):
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has two of the three
-            signal.signal(getattr(signal, name), _stop)
+        number = getattr(signal, name, None)  # Windows has two of the three
+        if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):  # nohup
+            signal.signal(number, _stop)
     try:
         code = app(standalone_mode=False)
     except RestoreError as error:
@@ -77,8 +78,13 @@ def _explain_bug(error: Exception) -> int:
 def _explain(error: Exception) -> None:
     if "--debug" in sys.argv:
         traceback.print_exception(error)
-    if isinstance(error, RestoreError):
+    if isinstance(error, RestoreError) and not _another_process_says_it(error):
         console.error(str(error))
+
+
+def _another_process_says_it(error: RestoreError) -> bool:
+    """Return whether all processes of a team meet this error, and the first one names it."""
+    return error.exit_code in (2, 3, 4) and os.environ.get("RANK", "0") != "0"
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

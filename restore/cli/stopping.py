@@ -5,29 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
 from types import FrameType, TracebackType
-
-import typer
-
-from restore.cli import console
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 ECHO_SECONDS = 1.0  # a terminal and the process that started us may both pass on one Ctrl-C
 
 
 class StopRequest:
-    """While it is open, a signal sets it instead of ending the program."""
+    """While it is open, a signal sets it instead of ending the program.
 
-    def __init__(self) -> None:
+    Args:
+        watches_parent: whether to stop too where the parent process ends.
+    """
+
+    def __init__(self, *, watches_parent: bool = False) -> None:
+        self.watches_parent = watches_parent
         self.signum: int | None = None
         self._asked_at = 0.0
+        self._parent = os.getppid()
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopRequest:  # noqa: PYI034  typing.Self came with Python 3.11
         for name in SIGNALS:
-            if hasattr(signal, name):  # Windows has two of the three
-                number = getattr(signal, name)
+            number = getattr(signal, name, None)  # Windows has two of the three
+            if number is not None and not (
+                name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # nohup
+            ):
                 self._before[number] = signal.signal(number, self._ask)
         return self
 
@@ -38,14 +41,15 @@ class StopRequest:
             signal.signal(number, handler)
 
     def is_set(self) -> bool:
-        """Return whether a stop was asked for."""
+        """Return whether a stop was asked for; a process of a team also stops where the one that started it is gone."""
+        if self.watches_parent and self.signum is None and os.getppid() != self._parent:
+            self.signum = signal.SIGTERM
         return self.signum is not None
 
-    def leave_if_set(self, run_dir: Path) -> None:
-        """Say that the run was stopped and how to go on with it, and exit with the signal's code."""
-        if self.signum is not None:
-            console.error(f"stopped; the state is saved, and --resume goes on with {run_dir}")
-            raise typer.Exit(128 + self.signum)
+    @property
+    def exit_code(self) -> int:
+        """That of the signal; of SIGTERM where another process of the team got it."""
+        return 128 + (self.signum or signal.SIGTERM)
 
     def _ask(self, signum: int, _frame: FrameType | None) -> None:
         now = time.monotonic()

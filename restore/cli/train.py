@@ -45,7 +45,12 @@ Clean = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder; `--model RUN` takes its weights.")]
 Degraded = Annotated[Path | None, typer.Option(help="With --reference: degraded pictures, matched by name.")]
 Reference = Annotated[Path | None, typer.Option(help="With --degraded: what they should become.")]
-Validation = Annotated[Path | None, typer.Option(help="Clean photographs to validate on; else a share of DATA.")]
+Validation = Annotated[
+    Path | None,
+    typer.Option(
+        help="Photographs to validate on, else a share of DATA; for pairs a folder with degraded/ and reference/."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe: optimiser.lr=1e-3."),
@@ -101,11 +106,11 @@ def run(  # noqa: PLR0917  the order is that of the help page
 
     place = find_device(device)
     num_processes = number_of_processes(processes, place)
-    with StopRequest() as stop:
-        if num_processes > 1 and not is_in_team():
-            raise typer.Exit(launch(num_processes, sys.argv[1:]))
-        if threads:
-            torch.set_num_threads(threads)
+    if num_processes > 1 and not is_in_team():
+        raise typer.Exit(launch(num_processes, sys.argv[1:]))
+    if threads:
+        torch.set_num_threads(threads)
+    with StopRequest(watches_parent=is_in_team()) as stop:
         material = Material.open(config, clean=data, degraded=degraded, reference=reference, validation=validation)
         with TrainingDisplay(config, quiet=quiet) as display:
             weights = train(
@@ -118,7 +123,10 @@ def run(  # noqa: PLR0917  the order is that of the help page
                 should_stop=stop.is_set,
                 on_record=display.show,
             )
-        stop.leave_if_set(out)
+    if weights is None:
+        if leads():
+            console.error(f"stopped; the state is saved, and --resume goes on with {out}")
+        raise typer.Exit(stop.exit_code)
     if leads():
         console.result(str(weights))
 

@@ -108,7 +108,7 @@ def _start(samples: TrainSamples, num_workers: int) -> _Worker:
             process.start()
     except (OSError, EOFError) as error:
         ours.close()
-        raise DeviceError(f"a data worker cannot be started ({error}); go on with --workers 0") from error
+        raise DeviceError(f"a data worker cannot be started ({error}); go on with --set data.workers=0") from error
     finally:
         theirs.close()
     return _Worker(process, ours)
@@ -186,7 +186,7 @@ def _killed(worker: _Worker) -> DeviceError:
     worker.process.join(_SECONDS_TO_END)
     return DeviceError(
         f"a data worker ended too early (exit code {worker.process.exitcode}), perhaps for want of memory; "
-        "go on with --workers 0"
+        "go on with --set data.workers=0"
     )
 
 

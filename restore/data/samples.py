@@ -100,7 +100,7 @@ class TrainSamples(Dataset[Sample]):
             UsageError: the pictures of a pair differ in size.
             ValueError: photographs come without chains.
         """
-        generator = torch.Generator().manual_seed(_seed_of(self.seed, request.index))
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, request))
         where, down, across, turn, told, grey = torch.rand(6, dtype=torch.float64, generator=generator).tolist()
         picture = self.pictures.read(int(where * len(self.pictures.source)))
         if isinstance(picture, tuple):
@@ -130,9 +130,10 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(images)).contiguous(memory_format=torch.channels_last)
 
 
-def _seed_of(seed: int, index: int) -> int:
-    """Return a hash; neighbouring seeds and indices have nothing in common."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=7).digest(), "big")
+def _seed_of(seed: int, request: Request) -> int:
+    """Return a hash; neighbouring seeds and indices have nothing in common, nor have patches of two sizes."""
+    words = f"{seed} {request.index} {request.patch_size}"
+    return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=7).digest(), "big")
 
 
 def _patch(picture: Tensor, size: int, down: float, across: float, symmetry: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -181,9 +182,18 @@ def split(source: Source, fraction: float = HELD_OUT_FRACTION) -> tuple[Source, 
         raise UsageError(f"the fraction held out for validation is {fraction}; choose one above 0 and up to 0.5")
     step = round(1 / fraction)
     if len(source) < step:
-        return source, Subset(source, range(1))
+        first = _first_readable(source)
+        return source, Subset(source, range(first, first + 1))
     kept = [index for index in range(len(source)) if index % step]
     return Subset(source, kept), Subset(source, range(0, len(source), step))
+
+
+def _first_readable(source: Source) -> int:
+    for index in range(len(source)):
+        with contextlib.suppress(ImageError):
+            source.read(index)
+            return index
+    return 0  # whoever reads it next says what is wrong
 
 
 def describe(source: Source) -> dict[str, int]:

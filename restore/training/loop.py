@@ -14,23 +14,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from restore.atomic import write_atomically
+from restore.atomic import sweep_partials, write_atomically
 from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
-from restore.distributed import Team, join_team
+from restore.distributed import Team, join_team, own_device
 from restore.errors import DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
 from restore.training.material import Material, sample_stream, training_samples
 from restore.training.outcome import Keeper
-from restore.training.state import DTYPES, TrainState, prepare_state
+from restore.training.state import DTYPES, TrainState, first_state, prepare_state
 
 LONGEST_STEP_SECONDS = 20.0  # a stopped process or a sleeping laptop does not use up the schedule
+LONGEST_SAVE_SECONDS = 300.0
 SECONDS_BETWEEN_RECORDS = 10.0
 EXPLOSION = 1000.0  # times the usual length of the gradient
 MAX_REWINDS = 5
+_REMEDY = "go on with --resume --set on_divergence=rewind, or in another folder with a lower optimiser.lr"
 
 
 def train(
@@ -43,7 +45,7 @@ def train(
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_record: Callable[[Record], None] = lambda _: None,
-) -> Path:
+) -> Path | None:
     """Train until the budget ends or a stop is asked for.
 
     Under torchrun every process calls this alike; the first one writes.
@@ -60,7 +62,7 @@ def train(
         on_record: is told every record of the log.
 
     Returns:
-        The path of the best weights.
+        The path of the best weights; None where it was stopped before the end of the budget.
 
     Raises:
         DivergedError: the loss is not finite or the gradients exploded; the last good checkpoint stays.
@@ -68,24 +70,26 @@ def train(
         WeightsError: the run's checkpoints or the first weights cannot be read.
         OutputError: the run folder cannot be written.
     """
-    with join_team(torch.device(device)) as team:
-        state = prepare_state(config, run_dir, torch.device(device), init=init, resume=resume)
+    place = own_device(torch.device(device))
+    with join_team(place) as team:
+        state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
         _agree(state, team)
         if team.leads:
             _keep_recipe(config, run_dir)
         logbook = Logbook(run_dir, tensorboard=config.tensorboard, on_record=on_record, writes=team.leads)
         with contextlib.closing(logbook):
             keeper = Keeper(config, material, run_dir, team, logbook)
+            keeper.go_on_from(state)
             while True:
                 try:
-                    _run(config, material, state, team, logbook, keeper, should_stop)
+                    is_over = _run(config, material, state, team, logbook, keeper, should_stop)
                 except DivergedError:  # noqa: PERF203  the loop is the retry
                     if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
                         raise
-                    state = _rewound(state, config, run_dir)
+                    state = _rewound(state, config, run_dir, team, init)
                     logbook.write("rewind", step=state.step, lr_scale=state.lr_scale)
                 else:
-                    return run_dir / "best.safetensors"
+                    return run_dir / "best.safetensors" if is_over else None
 
 
 def _run(  # noqa: PLR0917  `train` reads better so
@@ -96,8 +100,8 @@ def _run(  # noqa: PLR0917  `train` reads better so
     logbook: Logbook,
     keeper: Keeper,
     should_stop: Callable[[], bool],
-) -> None:
-    """Take steps from where the state is to the end of the budget, or to a stop."""
+) -> bool:
+    """Take steps from where the state is; return whether the budget ended rather than a stop came."""
     network: nn.Module = torch.compile(state.network) if config.compile else state.network  # type: ignore[assignment]
     loss_of = _loss_of(config, state.device)
     numbers = {"pictures": len(material.training), "held_out": len(material.held_out), "processes": team.size}
@@ -114,12 +118,13 @@ def _run(  # noqa: PLR0917  `train` reads better so
     with contextlib.closing(stream):
         while True:
             stop, save, seconds = team.agree(should_stop(), keeper.is_due(state), team.leads * state.seconds)
+            progress = config.budget.progress(state.step, seconds)
+            keeper.keep_before_decay(state, progress)
             if save:
                 keeper.save(state, samples.pictures.bad)
-            progress = config.budget.progress(state.step, seconds)
+                state.seconds += meter.seconds_of_saving()
             if stop or progress >= 1:
                 break
-            keeper.keep_before_decay(state, progress)
 
             lr_factor = learning_rate_factor(config, progress) * state.lr_scale
             set_learning_rate(state.optimisers, lr_factor)
@@ -142,6 +147,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
                     waiting_share=round(meter.waiting_share, 4),
                 )
     keeper.save(state, samples.pictures.bad)
+    return progress >= 1
 
 
 def train_step(  # noqa: PLR0917  what one step needs
@@ -186,7 +192,8 @@ def train_step(  # noqa: PLR0917  what one step needs
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
     _check_soundness(state, sum(losses), norm)
     for optimiser in state.optimisers:
-        state.scaler.step(optimiser)
+        if math.isfinite(norm):  # else float16 overflowed, and one infinite gradient has spoilt all in the clipping
+            state.scaler.step(optimiser)
         optimiser.zero_grad(set_to_none=True)
     state.scaler.update()
     state.step += 1
@@ -212,6 +219,7 @@ class Meter:
         self.waited = 0.0
         self.worked = 0.0
         self.images = 0
+        self.usual_seconds = 0.0
         self.recent_losses: deque[float] = deque(maxlen=100)
 
     @contextlib.contextmanager
@@ -224,10 +232,18 @@ class Meter:
     def count_step(self, passes: Sequence[Batch], loss: float) -> float:
         """Count a step and return its seconds; one that took suspiciously long was a pause, and counts as short."""
         now = time.monotonic()
-        seconds, self.last = min(now - self.last, LONGEST_STEP_SECONDS), now
+        longest = max(LONGEST_STEP_SECONDS, 5 * self.usual_seconds)
+        seconds, self.last = min(now - self.last, longest), now
+        self.usual_seconds = 0.9 * self.usual_seconds + 0.1 * seconds if self.usual_seconds else seconds
         self.worked += seconds
         self.recent_losses.append(loss)
         self.images += sum(len(degraded) for degraded, _, _ in passes)
+        return seconds
+
+    def seconds_of_saving(self) -> float:
+        """Return the seconds since the last step, which were spent on a checkpoint."""
+        now = time.monotonic()
+        seconds, self.last = min(now - self.last, LONGEST_SAVE_SECONDS), now
         return seconds
 
     def has_news(self) -> bool:
@@ -276,12 +292,12 @@ def _check_soundness(state: TrainState, loss: float, norm: float) -> None:
     """Refuse a step that would spoil the weights. The gradient is that of the whole team, so all decide alike."""
     if state.scaler.is_enabled() and not math.isfinite(norm):
         if state.scaler.get_scale() < 1:
-            raise DivergedError(f"float16 overflows at step {state.step}; resume with --set precision=bf16")
+            raise DivergedError(f"float16 overflows at step {state.step}; {_REMEDY}, or precision=bf16")
         return  # the scaler leaves the step out and scales less
     if not math.isfinite(norm):
-        raise DivergedError(f"the loss became {loss} at step {state.step}; resume with a lower optimiser.lr")
+        raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {_REMEDY}")
     if norm > EXPLOSION * state.usual_norm > 0:
-        raise DivergedError(f"the gradients exploded at step {state.step}; resume with a lower optimiser.lr")
+        raise DivergedError(f"the gradients exploded at step {state.step}; {_REMEDY}")
     state.usual_norm = 0.98 * state.usual_norm + 0.02 * norm if state.usual_norm else norm
 
 
@@ -295,9 +311,9 @@ def _agree(state: TrainState, team: Team) -> None:
         state.use(chosen)
 
 
-def _rewound(state: TrainState, config: TrainConfig, run_dir: Path) -> TrainState:
+def _rewound(state: TrainState, config: TrainConfig, run_dir: Path, team: Team, init: str | Path | None) -> TrainState:
     """Return the last good state, set to go on with other samples and half the learning rate."""
-    good = TrainState.fresh(config, state.device)
+    good = first_state(config, team, state.device, init=init)
     good.use(state.dtype)
     if (saved := load_checkpoint(run_dir)) is not None:
         good.load_dict(saved)
@@ -308,6 +324,7 @@ def _rewound(state: TrainState, config: TrainConfig, run_dir: Path) -> TrainStat
 def _keep_recipe(config: TrainConfig, run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        sweep_partials(run_dir)
         write_atomically(run_dir / "config.toml", config.as_toml().encode())
     except OSError as error:
         raise OutputError(f"{run_dir}: {error.strerror or error}; choose another --out") from error

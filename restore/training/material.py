@@ -59,7 +59,8 @@ class Material:
             clean: photographs that the recipe degrades.
             degraded: pictures to restore, with a reference of the same name each.
             reference: what they should become.
-            validation: clean photographs to validate on, instead of a share of the others.
+            validation: photographs to validate on, instead of a share of the others; for pairs a folder with `degraded`
+                and `reference`.
 
         Raises:
             UsageError: neither or both kinds are given, the recipe degrades nothing, or pairs do not match.
@@ -72,10 +73,13 @@ class Material:
             source = open_pairs(degraded, reference, cache_bytes=cache_bytes)
         else:
             raise UsageError("name either a folder of clean photographs, or --degraded with --reference")
-        if (clean or validation) and not config.degradations:
+        if clean and not config.degradations:
             raise UsageError("the recipe degrades nothing: add a [[degradations]] table, or give pairs")
+        if validation is not None and clean is None:
+            sides = (validation / "degraded", validation / "reference")
+            return cls(source, open_pairs(*sides, cache_bytes=cache_bytes), is_paired=True)
         if validation is not None:
-            return cls(source, open_photos(validation, cache_bytes=cache_bytes), is_paired=clean is None)
+            return cls(source, open_photos(validation, cache_bytes=cache_bytes))
         return cls(*split(source, config.data.validation_share), is_paired=clean is None)
 
 

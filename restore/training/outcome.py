@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from restore.atomic import write_atomically
-from restore.checkpoint import list_checkpoints, save_checkpoint
+from restore.checkpoint import discard_later, list_checkpoints, save_checkpoint, step_of
 from restore.config import TrainConfig
 from restore.data import describe
 from restore.distributed import Team
@@ -42,6 +42,8 @@ class Keeper:
         self.logbook = logbook
         self.losses: list[float] = []
         self.saved_at: float | None = None
+        self.saved_step = -1
+        self.was_stable = False
 
     def is_due(self, state: TrainState) -> bool:
         """Return whether the time between two checkpoints has passed."""
@@ -60,9 +62,11 @@ class Keeper:
             DivergedError: the weights are not finite; nothing was written.
             OutputError: the folder cannot be written; the last checkpoint stays.
         """
+        if state.step == self.saved_step:
+            return
         if not state.is_finite():
             raise DivergedError(f"{self.run_dir}: the weights are no longer finite at step {state.step}")
-        self.saved_at = state.seconds
+        self.saved_at, self.saved_step = state.seconds, state.step
         losses, self.losses = self.losses, []
         if not self.team.leads:
             return
@@ -72,9 +76,9 @@ class Keeper:
         document = self._document(state, found)
         try:
             self._write_weights(state, document, is_best=is_best)
-            self._write_state(state, "checkpoint")
         except OSError as error:
             raise OutputError(f"{self.run_dir}: {error.strerror or error}; the last checkpoint stays") from error
+        self._write_state(state, "checkpoint")
         self.logbook.write(
             "checkpoint",
             step=state.step,
@@ -87,14 +91,24 @@ class Keeper:
 
     def keep_before_decay(self, state: TrainState, progress: float) -> None:
         """Save, once, the state from which a longer run can go on: the one before the learning rate falls."""
-        falls = self.config.schedule.kind == "stable-decay" and progress >= self.config.schedule.decay_start
-        if falls and self.team.leads and not list_checkpoints(self.run_dir, "stable"):
+        is_stable = progress < self.config.schedule.decay_start
+        if self.was_stable and not is_stable and self.team.leads:
             self._write_state(state, "stable")
+        self.was_stable = is_stable
+
+    def go_on_from(self, state: TrainState) -> None:
+        """Make the state the newest of the run, where it is an earlier one that the run went back to."""
+        if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
+            discard_later(self.run_dir, state.step)
+            self._write_state(state, "checkpoint")
 
     def _write_state(self, state: TrainState, kind: str) -> None:
         max_mb = self.config.checkpoint.max_mb
         max_bytes = None if max_mb is None else int(max_mb * 1e6)
-        save_checkpoint(self.run_dir, state.as_dict(self.config), kind=kind, max_bytes=max_bytes)
+        try:
+            save_checkpoint(self.run_dir, state.as_dict(self.config), kind=kind, max_bytes=max_bytes)
+        except OSError as error:
+            raise OutputError(f"{self.run_dir}: {error.strerror or error}; the last checkpoint stays") from error
 
     def _write_weights(self, state: TrainState, document: dict[str, Any], *, is_best: bool) -> None:
         for name in ("last", "best") if is_best else ("last",):

@@ -14,13 +14,22 @@ from torch.optim import Adam, AdamW, Optimizer
 
 from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig, differences
+from restore.distributed import Team
 from restore.errors import UsageError, WeightsError
 from restore.models import NAFNet
 from restore.optim import build_muon
 from restore.weights import load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PLAIN = ("step", "seconds", "best_psnr_db", "usual_norm", "lr_scale", "num_rewinds")  # attributes saved as they are
+PLAIN = (
+    "step",
+    "seconds",
+    "num_processes",
+    "best_psnr_db",
+    "usual_norm",
+    "lr_scale",
+    "num_rewinds",
+)  # saved as they are
 
 
 @dataclass
@@ -35,6 +44,7 @@ class TrainState:
         dtype: of the computation.
         step: number of steps taken; with the seed it is the position in the data, too.
         seconds: of training, pauses left out.
+        num_processes: that train together.
         best_psnr_db: highest validation PSNR so far.
         usual_norm: running mean of the gradient's length.
         lr_scale: halved by every rewind.
@@ -48,6 +58,7 @@ class TrainState:
     dtype: torch.dtype = torch.float32
     step: int = 0
     seconds: float = 0.0
+    num_processes: int = 1
     best_psnr_db: float = -math.inf
     usual_norm: float = 0.0
     lr_scale: float = 1.0
@@ -59,7 +70,7 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = NAFNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         return cls(network, average, build_optimisers(network, config), _scaler(device, torch.float32))
 
     @property
@@ -109,7 +120,9 @@ class TrainState:
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])
         for name in PLAIN:
-            setattr(self, name, saved[name])
+            setattr(self, name, saved.get(name, getattr(self, name)))  # older runs lack some
+        if self.dtype == torch.float16 and self.device.type == "cpu":
+            self.use(torch.float32)
 
     def is_finite(self) -> bool:
         """Return whether every weight is."""
@@ -117,7 +130,7 @@ class TrainState:
 
 
 def prepare_state(
-    config: TrainConfig, run_dir: Path, device: torch.device, *, init: str | Path | None, resume: bool
+    config: TrainConfig, run_dir: Path, team: Team, device: torch.device, *, init: str | Path | None, resume: bool
 ) -> TrainState:
     """Return the state that a run starts or goes on from.
 
@@ -125,16 +138,31 @@ def prepare_state(
     learning rate fell.
 
     Raises:
-        UsageError: the folder holds a run and `resume` is not set, or one of another recipe.
+        UsageError: the folder holds a run and `resume` is not set, or one of another recipe or number of processes.
         WeightsError: the checkpoints or the first weights cannot be read.
     """
     found = list_checkpoints(run_dir)
     if found and not resume:
         raise UsageError(f"{run_dir}: holds a run already; --resume goes on with it, or choose another folder")
+    if not found and (run_dir / "best.safetensors").exists():
+        raise UsageError(f"{run_dir}: holds weights but no checkpoint to go on from; choose another folder")
+    if not found:
+        return first_state(config, team, device, init=init)
     state = TrainState.fresh(config, device)
-    if found:
-        state.load_dict(_saved_for(config, run_dir))
-        return state
+    state.load_dict(_saved_for(config, run_dir))
+    if state.num_processes != team.size:
+        raise UsageError(f"{run_dir}: {state.num_processes} process(es) trained this run; resume with as many")
+    return state
+
+
+def first_state(config: TrainConfig, team: Team, device: torch.device, *, init: str | Path | None) -> TrainState:
+    """Return the state before the first step, from the seed or from other weights.
+
+    Raises:
+        WeightsError: the weights cannot be read, or are of another network.
+    """
+    state = TrainState.fresh(config, device)
+    state.num_processes = team.size
     if init is not None:
         state.start_from(init)
     state.use(choose_dtype(config, device))
@@ -144,17 +172,28 @@ def prepare_state(
 def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     saved = load_checkpoint(run_dir)
     assert saved is not None
-    complete = TrainConfig.model_validate(saved["config"]).as_dict()  # older runs lack settings that came later
-    changed = differences(complete, config.as_dict())
+    before = TrainConfig.model_validate(saved["config"])  # older runs lack settings that came later
+    changed = differences(before.as_dict(), config.as_dict())
     if not changed:
         return saved
     if set(changed) <= {"budget.steps", "budget.minutes"} and config.schedule.kind != "cosine":
-        before_decay = load_checkpoint(run_dir, "stable")
-        candidate = before_decay or saved
-        if config.budget.progress(candidate["step"], candidate["seconds"]) < config.schedule.decay_start:
-            return candidate
+        candidate = saved if _is_stable(before, saved) else _load_stable(run_dir)
+        if candidate is not None and _is_stable(config, candidate):
+            return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}
     told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
     raise UsageError(f"{run_dir}: the run has another recipe ({told}); restore it, or choose another folder")
+
+
+def _is_stable(config: TrainConfig, saved: dict[str, Any]) -> bool:
+    """Return whether the learning rate has not begun to fall under a recipe."""
+    return config.budget.progress(saved["step"], saved["seconds"]) < config.schedule.decay_start
+
+
+def _load_stable(run_dir: Path) -> dict[str, Any] | None:
+    try:
+        return load_checkpoint(run_dir, "stable")
+    except WeightsError:  # damaged: there is nothing to go back to
+        return None
 
 
 def build_optimisers(network: NAFNet, config: TrainConfig) -> list[Optimizer]:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from restore import atomic
 from restore.config import load_config
 from restore.models import NAFNet
 from restore.weights import load_weights, save_weights
@@ -146,10 +147,17 @@ def test_a_killed_run_loses_one_interval_and_resumes_to_the_bit(
     process.communicate()
     newest = max((tmp_path / "run").glob("checkpoint-*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])  # as if killed by a file system that forgets
-    (tmp_path / "run" / ".checkpoint-00000399.pt.tmp").write_bytes(b"half")  # and while saving
+    left = tmp_path / "run" / partial_name(process.pid)  # and while saving
+    left.write_bytes(b"half")
     assert restore("train", recipe, photographs, "--out", "run", *options, "--resume").returncode == 0
     assert restore("train", recipe, photographs, "--out", "whole", *options).returncode == 0
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+    assert not left.exists()
+
+
+def partial_name(pid: int) -> str:
+    """The name of a file that a process is writing."""
+    return f".restore-{atomic._HOST}-{pid}-0123abcd.partial"
 
 
 def test_a_run_is_not_overwritten_nor_changed(restore: Restore, recipe: Path, photographs: Path) -> None:
@@ -157,6 +165,7 @@ def test_a_run_is_not_overwritten_nor_changed(restore: Restore, recipe: Path, ph
     assert restore(*run).returncode == 0
     assert is_one_line(restore(*run), 2, "--resume")
     assert is_one_line(restore(*run, "--resume", "--set", "seed=4"), 2, "seed was 0 and is 4")
+    assert is_one_line(restore(*run, "--resume", "--processes", "2"), 2, "1 process(es)")
 
 
 def test_a_loss_that_diverges_stops_with_its_code_and_keeps_nothing_bad(

@@ -75,7 +75,7 @@ def test_a_killed_worker_is_an_error_with_a_remedy(samples: TrainSamples) -> Non
     next(loader)
     for pid in workers():
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(DeviceError, match=r"exit code -9.*--workers 0"):
+    with pytest.raises(DeviceError, match=r"exit code -9.*--set data.workers=0"):
         list(loader)
     assert not workers()
 

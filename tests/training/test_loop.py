@@ -84,6 +84,7 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     run = tmp_path / "run"
     heard: list[Any] = []
     path = train(config, material, run, on_record=heard.append)
+    assert path is not None
     network, info = load_weights(path)
     assert load_weights(run)[1].path == path == run / "best.safetensors"
     assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
@@ -139,14 +140,22 @@ def test_a_stable_run_goes_on_from_before_its_decay(config: TrainConfig, materia
     short = changed(short, patches=[config.patches[0].model_dump()])
     train(short, material, tmp_path / "continued")
     assert [path.name for path in list_checkpoints(tmp_path / "continued", "stable")] == ["stable-00000003.pt"]
+    asked = iter([False, True])
+    assert train(long, material, tmp_path / "continued", resume=True, should_stop=lambda: next(asked)) is None
+    assert [path.name for path in list_checkpoints(tmp_path / "continued")] == [
+        "checkpoint-00000003.pt",
+        "checkpoint-00000004.pt",
+    ]
     train(long, material, tmp_path / "continued", resume=True)
+    assert [path.name for path in list_checkpoints(tmp_path / "continued", "stable")][-1] == "stable-00000006.pt"
     records = [json.loads(line) for line in (tmp_path / "continued" / "log.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
+    assert [record["step"] for record in records if record["event"] == "start"] == [0, 3, 4]
     assert records[-1]["step"] == 12
 
 
 def test_training_may_start_from_other_weights(config: TrainConfig, material: Material, tmp_path: Path) -> None:
     first = train(config, material, tmp_path / "first")
+    assert first is not None
     still = changed(config, optimiser={"kind": "adam", "lr": 1e-12}, ema_decay=0.0)
     train(still, material, tmp_path / "second", init=first)
     for one, other in zip(weights_of(tmp_path / "second").values(), load_weights(first)[0].parameters(), strict=False):
@@ -154,6 +163,26 @@ def test_training_may_start_from_other_weights(config: TrainConfig, material: Ma
     wider = changed(config, network=config.network.as_dict() | {"width": 12})
     with pytest.raises(WeightsError, match="another network"):
         train(wider, material, tmp_path / "third", init=first)
+
+
+def test_a_longer_budget_goes_on_from_the_newest_state_that_has_not_decayed(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    stable = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.2})
+    asked = iter([False, False, False, True])
+    train(stable, material, tmp_path / "run", should_stop=lambda: next(asked))
+    train(changed(stable, budget={"steps": 10}), material, tmp_path / "run", resume=True)
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
+
+
+def test_an_overflow_of_float16_leaves_the_step_out(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    state.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=1e30)
+    before = {key: value.clone() for key, value in state.network.state_dict().items()}
+    train_step(state, [batch()], state.network, lambda one, other: 1e15 * charbonnier_loss(one, other), config)
+    assert equal(before, state.network.state_dict())
+    assert state.scaler.get_scale() < 1e30
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(config: TrainConfig) -> None:
