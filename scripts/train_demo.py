@@ -52,7 +52,6 @@ def main() -> int:
         "--processes",
         "auto",
     )
-    print("\nNoise of σ 25 leaves 20.2 dB.")
     run(ROOT / "scripts/evaluate.py", args.out, "--sigma", 25, "--folder", benchmark)
     print(f"\nSee {args.out}/curves.png; `restore denoise in/ out/ --model {args.out}` uses these weights.")
     return 0
