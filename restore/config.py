@@ -146,6 +146,7 @@ class Data(Settings):
             `sigma_input`.
         grey_share: share of the samples that are grey.
         validation_share: share of the pictures held out for validation, where no folder is named for it.
+        frames_share: share of the samples that are means of consecutive frames, where a folder of them is given.
         workers: processes that decode and degrade; 0 does it between the steps.
         cache_gb: memory for decoded pictures, in gigabytes, for each process.
     """
@@ -153,6 +154,7 @@ class Data(Settings):
     told_share: Share = 0.0
     grey_share: Share = 0.0
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.025
+    frames_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     workers: int = Field(0, ge=0)
     cache_gb: float = Field(2.0, ge=0)
 

@@ -51,6 +51,9 @@ Validation = Annotated[
         help="Photographs to validate on, else a share of DATA; for pairs a folder with degraded/ and reference/."
     ),
 ]
+Frames = Annotated[
+    Path | None, typer.Option(help="Beside DATA: consecutive sharp frames of video, averaged into blurred samples.")
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe: optimiser.lr=1e-3."),
@@ -74,6 +77,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
     degraded: Degraded = None,
     reference: Reference = None,
     validation: Validation = None,
+    frames: Frames = None,
     setting: Set = None,
     show: Show = False,
     max_minutes: MaxMinutes = None,
@@ -111,7 +115,9 @@ def run(  # noqa: PLR0917  the order is that of the help page
     if threads:
         torch.set_num_threads(threads)
     with StopRequest(watches_parent=is_in_team()) as stop:
-        material = Material.open(config, clean=data, degraded=degraded, reference=reference, validation=validation)
+        material = Material.open(
+            config, clean=data, degraded=degraded, reference=reference, validation=validation, frames=frames
+        )
         with TrainingDisplay(config, quiet=quiet) as display:
             weights = train(
                 config,

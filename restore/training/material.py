@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from torch import Tensor, nn
 from restore.config import TrainConfig
 from restore.data import (
     Batch,
+    Mixture,
     Picture,
     Request,
     Source,
     Tolerant,
     TrainSamples,
     batches,
+    describe,
+    open_frames,
     open_pairs,
     open_photos,
     split,
@@ -27,19 +31,29 @@ from restore.data import (
 from restore.degradations import draw
 from restore.distributed import Team
 from restore.errors import UsageError
+from restore.images import find_images
 from restore.metrics import psnr
 
 VALIDATION_SIZE = 256
 VALIDATION_PICTURES = 32  # at most
+PARTS_OF_FRAMES = ((0.0, 0.9), (0.9, 1.0))  # of every video, for training and validation
 OTHER_SAMPLES = 1_000_003  # added to the seed by each rewind
 
 
 @dataclass(frozen=True)
 class Material:
-    """Pictures to train on, and others to validate on: clean photographs, or pairs of degraded and reference ones."""
+    """Pictures to train on, and others to validate on: clean photographs, or pairs of degraded and reference ones.
+
+    Attributes:
+        training: what samples are drawn from.
+        held_out: what the moving average is validated on.
+        pictures: number of training pictures in each folder, for the record.
+        is_paired: whether everything is pairs, which no recipe degrades.
+    """
 
     training: Source
     held_out: Source
+    pictures: dict[str, int]
     is_paired: bool = False
 
     @classmethod
@@ -51,6 +65,7 @@ class Material:
         degraded: Path | None = None,
         reference: Path | None = None,
         validation: Path | None = None,
+        frames: Path | None = None,
     ) -> Material:
         """Open a folder or pack of clean photographs, or two folders of pairs; nothing is decoded yet.
 
@@ -61,6 +76,9 @@ class Material:
             reference: what they should become.
             validation: photographs to validate on, instead of a share of the others; for pairs a folder with `degraded`
                 and `reference`.
+
+            frames: consecutive sharp frames, whose means are blurred as by real motion; a share of the samples beside
+                `clean`, and of the validation.
 
         Raises:
             UsageError: neither or both kinds are given, the recipe degrades nothing, or pairs do not match.
@@ -75,12 +93,24 @@ class Material:
             raise UsageError("name either a folder of clean photographs, or --degraded with --reference")
         if clean and not config.degradations:
             raise UsageError("the recipe degrades nothing: add a [[degradations]] table, or give pairs")
-        if validation is not None and clean is None:
-            sides = (validation / "degraded", validation / "reference")
-            return cls(source, open_pairs(*sides, cache_bytes=cache_bytes), is_paired=True)
-        if validation is not None:
-            return cls(source, open_photos(validation, cache_bytes=cache_bytes))
-        return cls(*split(source, config.data.validation_share), is_paired=clean is None)
+        if validation is None:
+            training, held_out = split(source, config.data.validation_share)
+        elif clean is not None:
+            training, held_out = source, open_photos(validation, cache_bytes=cache_bytes)
+        else:
+            training = source
+            held_out = open_pairs(validation / "degraded", validation / "reference", cache_bytes=cache_bytes)
+        if frames is None:
+            return cls(training, held_out, describe(training), is_paired=clean is None)
+        if clean is None:
+            raise UsageError("--frames goes with clean photographs, not with pairs")
+        share = config.data.frames_share
+        moving, later = (open_frames(frames, part=part, cache_bytes=cache_bytes) for part in PARTS_OF_FRAMES)
+        return cls(
+            Mixture([(training, 1 - share), (moving, share)]),
+            Mixture([(held_out, 1 - share), (later, share)]),
+            describe(training) | {frames.name: sum(1 for _ in find_images(frames))},
+        )
 
 
 def training_samples(config: TrainConfig, material: Material, num_rewinds: int = 0) -> TrainSamples:
@@ -144,7 +174,7 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
     scores: list[float] = []
     rows: list[Tensor] = []
     pictures = Tolerant(source)
-    for index in range(min(len(source), VALIDATION_PICTURES)):
+    for index in range(0, len(source), math.ceil(len(source) / VALIDATION_PICTURES)):
         degraded, reference = _central_sample(pictures.read(index), index, config)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
         scores.append(min(psnr(reference, restored), 100.0))

@@ -14,7 +14,6 @@ import torch
 from restore.atomic import write_atomically
 from restore.checkpoint import discard_later, list_checkpoints, save_checkpoint, step_of
 from restore.config import TrainConfig
-from restore.data import describe
 from restore.distributed import Team
 from restore.errors import DivergedError, OutputError
 from restore.logbook import Logbook
@@ -129,7 +128,7 @@ class Keeper:
                 "validation_psnr_db": round(found, 3) if math.isfinite(found) else None,
                 "threads": torch.get_num_threads(),
                 "processes": self.team.size,
-                "photographs": describe(self.material.training),
+                "photographs": self.material.pictures,
             },
         }
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from restore.config import TrainConfig
+from restore.data import Request
 from restore.distributed import Team
 from restore.errors import UsageError
 from restore.training import Material
@@ -55,6 +59,24 @@ def test_pairs_are_taken_as_they_are(config: TrainConfig, photographs: Path, tmp
     assert torch.equal(degraded, reference)
     assert (told == -1).all()
     assert validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0] == 100.0  # identical
+
+
+def test_frames_are_a_share_of_the_samples_beside_photographs(
+    config: TrainConfig, photographs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in range(80):
+        pixels = np.full((24, 24, 3), 3 * index, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
+    material = Material.open(config, clean=photographs, frames=tmp_path / "frames")
+    assert material.pictures == {".": 1, "deeper": 1, "frames": 80}
+    samples = training_samples(config, material)
+    flat = [samples[Request(index, 16)].reference for index in range(300)]
+    share = sum(float(reference.std()) < 1e-3 for reference in flat) / len(flat)
+    assert share == pytest.approx(0.2, abs=0.07)
+    assert math.isfinite(validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0])
+    with pytest.raises(UsageError, match="not with pairs"):
+        Material.open(config, degraded=photographs, reference=photographs, frames=tmp_path / "frames")
 
 
 def test_validation_degrades_alike_every_time(config: TrainConfig, material: Material) -> None:
