@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import re
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -103,11 +104,15 @@ def entry(name: str) -> MetricWeights:
 
 
 def weights_folder(weights_dir: Path | None = None) -> Path:
-    """Return the folder stated, or that of the environment variable RESTORE_WEIGHTS, or the cache."""
-    if weights_dir is not None:
-        return weights_dir
-    stated = os.environ.get(ENVIRONMENT_VARIABLE)
-    return Path(stated) if stated else CACHE.expanduser()
+    """Return the folder stated, or that of the environment variable RESTORE_WEIGHTS, or the cache; ~ is the home."""
+    stated = weights_dir or Path(os.environ.get(ENVIRONMENT_VARIABLE) or CACHE)
+    return Path(os.path.expanduser(stated))  # noqa: PTH111  that of pathlib raises for a user who does not exist
+
+
+def fetch_command(name: str, folder: Path) -> str:
+    """Return the command that brings metric weights into a folder."""
+    option = "" if folder == weights_folder() else f" --weights-dir {shlex.quote(str(folder))}"
+    return f"restore models fetch {name}{option}"
 
 
 def find_weights(name: str, weights_dir: Path | None = None) -> Path:
@@ -126,8 +131,8 @@ def find_weights(name: str, weights_dir: Path | None = None) -> Path:
         if (folder / file_name).is_file():
             return folder / file_name
     raise WeightsError(
-        f"{name}: {weights.file_name} is not in {folder}; get it with `restore models fetch {name}`, or put the file "
-        f"of {weights.url} there, or do without by leaving {weights.metric} out of --metrics"
+        f"{name}: {weights.file_name} is not in {folder}; get it with `{fetch_command(name, folder)}`, or put the "
+        f"file of {weights.url} there, or do without by leaving {weights.metric} out of --metrics"
     )
 
 
@@ -146,7 +151,7 @@ def read_verified(path: Path, name: str) -> bytes:
     if digest not in (weights.sha256, *(other for _, other in weights.also)):
         raise WeightsError(
             f"{path}: is not {weights.file_name} (sha256 {digest[:8]}… instead of {weights.sha256[:8]}…); remove it "
-            f"and run `restore models fetch {name}`"
+            f"and run `{fetch_command(name, path.parent)}`"
         )
     return data
 

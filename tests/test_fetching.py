@@ -218,6 +218,18 @@ def test_the_folder_is_stated_or_from_the_environment_or_the_cache(
     monkeypatch.setenv("RESTORE_WEIGHTS", str(tmp_path / "environment"))
     assert weights_folder() == tmp_path / "environment"
     assert weights_folder(tmp_path / "stated") == tmp_path / "stated"
+    assert weights_folder(Path("~/stated")) == tmp_path / "home/stated"
+    monkeypatch.setenv("RESTORE_WEIGHTS", "~/environment")
+    assert weights_folder() == tmp_path / "home/environment"
+    assert weights_folder(Path("~nobody-of-that-name/w")) == Path("~nobody-of-that-name/w")
+
+
+def test_the_remedy_leads_where_the_weights_are_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESTORE_WEIGHTS", str(tmp_path / "environment"))
+    with pytest.raises(WeightsError, match="`restore models fetch lpips-vgg`"):
+        find_weights("lpips-vgg")
+    with pytest.raises(WeightsError, match=r"`restore models fetch lpips-vgg --weights-dir '.*/two words'`"):
+        find_weights("lpips-vgg", tmp_path / "two words")
 
 
 def test_a_missing_file_is_named_with_the_remedies(tmp_path: Path) -> None:
@@ -227,7 +239,7 @@ def test_a_missing_file_is_named_with_the_remedies(tmp_path: Path) -> None:
     for words in (
         "alexnet-owt-7be5be79.pth",
         str(tmp_path),
-        "`restore models fetch lpips-alex`",
+        f"`restore models fetch lpips-alex --weights-dir {tmp_path}`",
         "https://download.pytorch.org/",
         "leaving lpips out of --metrics",
     ):
@@ -255,7 +267,9 @@ def test_content_counts_and_not_the_name(monkeypatch: pytest.MonkeyPatch, tmp_pa
     path.write_bytes(CONTENT)
     assert read_verified(path, "toy") == CONTENT
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match=r"renamed\.pth: is not toy-weights\.pth .* `restore models fetch toy`"):
+    with pytest.raises(
+        WeightsError, match=r"renamed\.pth: is not toy-weights\.pth .* `restore models fetch toy --weights-dir /.*`"
+    ):
         read_verified(path, "toy")
     with pytest.raises(WeightsError, match="cannot be read"):
         read_verified(tmp_path / "absent.pth", "toy")

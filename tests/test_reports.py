@@ -16,9 +16,27 @@ import numpy as np
 import pytest
 
 from restore.errors import OutputError, UsageError
-from restore.reports import as_csv, as_document, as_html, provenance, save_statistics, write_reports
+from restore.metrics import METRICS
+from restore.reports import (
+    as_csv,
+    as_document,
+    as_html,
+    provenance,
+    save_statistics,
+    statistics_files,
+    write_reports,
+)
 from restore.reports.pictures import LARGEST_SIDE, view
-from restore.scoring import Measures, Pair, Preparation, ScoreReport, load_statistics, score_folders
+from restore.reports.wording import mean, median, unlike_sets
+from restore.scoring import (
+    Measures,
+    Pair,
+    Preparation,
+    ScoreReport,
+    load_measures,
+    load_statistics,
+    score_folders,
+)
 
 NAMES = ("a", "b<img src=x onerror=alert(1)>", 'c" onfocus="alert(1)', "d", "e", "f")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -48,7 +66,7 @@ def test_the_date_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     made = provenance({"metrics": ["psnr"]})
     assert made.date == "1970-01-02"
-    assert {"restore", "python", "torch", "numpy", "opencv", "pillow"} == made.versions.keys()
+    assert {"restore", "python", "torch", "numpy", "opencv", "pillow", "torchvision", "lpips"} == made.versions.keys()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH=yesterday"):
         provenance({})
@@ -79,6 +97,60 @@ def test_csv_has_one_row_a_pair_and_a_column_a_folder(reports: list[ScoreReport]
     assert "a.png" in rows[0]["failure"]
     assert not rows[0]["psnr"]
     assert not rows[1]["ms-ssim"]  # undefined for a small picture
+
+
+def test_csv_holds_any_name_and_what_has_no_row(tmp_path: Path) -> None:
+    for name in ("a\rb", "c"):
+        write(tmp_path / f"ref/{name}.png", picture(0))
+        write(tmp_path / f"out/{name}.png", picture(1))
+    report = score_folders(tmp_path / "ref", tmp_path / "out", Measures(("psnr",), inception=Mean()))  # type: ignore[arg-type]
+    rows = list(csv.DictReader(io.StringIO(as_csv([report], provenance({})), newline="")))
+    assert [row["name"] for row in rows] == ["a\rb", "c"]
+    described = json.loads(rows[0]["report"])
+    assert described["metrics"]["psnr"] == METRICS["psnr"].protocol
+    assert described["metrics"]["fid"].endswith("over the matched pairs")
+    assert described["sets"]["out"]["fid"]["num_restored"] == 2
+    assert described["sets"]["out"]["fid"]["value"] > 0
+
+
+def test_the_protocol_is_that_of_all_folders(reports: list[ScoreReport], tmp_path: Path) -> None:
+    for index, name in enumerate(NAMES):
+        write(tmp_path / f"deep/{name}.tif", picture(index).astype(np.uint16) * 257)
+    both = [*reports, score_folders(tmp_path / "ref", tmp_path / "deep", ("psnr", "ssim"))]
+    expected = "RGB, 8 bit; RGB, 8 bit against 16 bit; values as stored"
+    assert expected in as_html(both, provenance({}), num_shown=0)
+    rows = csv.DictReader(io.StringIO(as_csv(both, provenance({}))))
+    assert json.loads(next(rows)["report"])["protocol"].startswith(expected)
+
+
+def test_a_difference_says_what_it_rests_on(reports: list[ScoreReport], tmp_path: Path) -> None:
+    assert f"over {len(NAMES) - 1} pairs</small>" in as_html(reports, provenance({}), num_shown=0)
+    alike = score_folders(tmp_path / "ref", tmp_path / "ref", ("psnr", "ssim"))
+    page = as_html([reports[0], alike], provenance({}), num_shown=0)
+    assert "over 0 pairs: no pair has a finite score on both sides" in page
+    differences = as_document([reports[0], alike], provenance({}))["others"][0]["differences"]
+    assert differences["psnr"]["reason"] == "no pair has a finite score on both sides"
+    assert differences["ssim"]["reason"] is None
+
+
+def test_sets_of_different_sizes_are_no_comparison(reports: list[ScoreReport], tmp_path: Path) -> None:
+    measures: Any = Measures((), inception=Mean())  # type: ignore[arg-type]
+    full = score_folders(tmp_path / "ref", tmp_path / "one", measures)
+    assert unlike_sets([full, full], "fid") is None
+    (tmp_path / "two/d.png").unlink()
+    fewer = score_folders(tmp_path / "ref", tmp_path / "two", measures)
+    assert "(6 of one, 5 of two), so the values are no comparison" in as_html([full, fewer], provenance({}))
+    assert reports
+
+
+def test_identical_pairs_are_infinitely_good_in_either_direction(tmp_path: Path) -> None:
+    write(tmp_path / "ref/a.png", picture(0))
+    measures = load_measures(("psnr",), combine="1 - psnr/100")
+    report = score_folders(tmp_path / "ref", tmp_path / "ref", measures)
+    assert (report.value("psnr"), report.value("combined")) == (math.inf, -math.inf)
+    summary = report.summary("combined")
+    assert (mean(report.record("combined"), summary), median(report.record("combined"), summary)) == ("-∞", "-∞")
+    assert "1 identical pair (-∞) left out" in as_html([report], provenance({}))
 
 
 def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> None:
@@ -163,11 +235,25 @@ def test_grey_pictures_have_a_page_too(tmp_path: Path) -> None:
     assert "Y, BT.601 limited" in as_html([report], provenance({}))
 
 
-def test_statistics_are_saved_on_both_sides(tmp_path: Path) -> None:
-    class Mean:
-        def features(self, pixels: Any) -> Any:
-            return pixels.mean((1, 2)).double()
+class Mean:
+    """Stands in for Inception."""
 
+    def features(self, pixels: Any) -> Any:
+        return pixels.mean((1, 2)).double()
+
+
+def test_statistics_of_two_folders_never_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "0.safetensors"
+    with pytest.raises(UsageError, match=r"a_b/0\.safetensors would hold those of two folders; rename a_b"):
+        statistics_files(path, ["a b", "a_b"])
+    with pytest.raises(UsageError, match="of two folders"):
+        statistics_files(path, [""])
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="in the way"):
+        statistics_files(path, ["file"])
+
+
+def test_statistics_are_saved_on_both_sides(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / f"ref/{name}.png", picture(0))
         write(tmp_path / f"out/{name}.png", picture(1))
@@ -177,6 +263,7 @@ def test_statistics_are_saved_on_both_sides(tmp_path: Path) -> None:
     saved = save_statistics(tmp_path / "stats/0.safetensors", [report])
     assert saved == [tmp_path / "stats/0.safetensors", tmp_path / "stats/a_b/0.safetensors"]
     assert load_statistics(tmp_path / "stats").n == 2
+    assert load_statistics(tmp_path / "stats/a_b").preparation == Preparation().seen_by_networks
     page = as_html([report], provenance({}))
     assert "rFID ↓" in page
     assert "N = 2 is below 2,049" in page
@@ -197,6 +284,8 @@ const set = (role, value) => {
   control.dispatchEvent(new Event("input", { bubbles: true }));
   control.dispatchEvent(new Event("change", { bubbles: true }));
 };
+const which = viewer.querySelector("[data-role=which]");
+found.which = which.value;
 const layers = [...viewer.querySelectorAll(".layer")];
 const seen = () => layers.filter((layer) => layer.offsetParent).map((layer) => layer.innerText);
 set("split", 20);
@@ -232,6 +321,7 @@ def test_the_page_works_in_a_browser(reports: list[ScoreReport], tmp_path: Path)
     if browser is None:
         pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
     page = as_html(reports, provenance({}), num_shown=2).replace("</body>", f"{DRIVER}</body>")
+    page = page.replace('<option value="1">', '<option value="1" selected>')  # as a browser that reloads keeps it
     file = tmp_path / "page.html"
     file.write_text(page, encoding="utf-8")
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -248,6 +338,7 @@ def test_the_page_works_in_a_browser(reports: list[ScoreReport], tmp_path: Path)
     found = json.loads(base64.b64decode(title[1]))
     assert found["clip"] == "inset(0px 0px 0px 20%)"
     assert found["first"] == ["reference", "one"]
+    assert found["which"] == "0"
     assert found["second"] == ["reference", "two"]
     assert found["difference"] == ["reference", "difference, two"]
     assert "/255" in found["scale"]

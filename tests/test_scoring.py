@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -14,6 +15,7 @@ from PIL import Image
 from skimage import metrics as skimage_metrics
 
 from restore.errors import ImageError, NothingToDoError, UsageError, WeightsError
+from restore.images import reading
 from restore.metrics import FidStatistics, psnr
 from restore.scoring import (
     Combination,
@@ -22,6 +24,7 @@ from restore.scoring import (
     Pair,
     Preparation,
     ScoreReport,
+    assert_scorable,
     difference,
     is_statistics,
     load_measures,
@@ -30,7 +33,10 @@ from restore.scoring import (
     score_folders,
     score_pair,
 )
+from restore.scoring import folders as restore_folders
+from restore.scoring.preparation import AS_STORED
 from restore.scoring.resampling import mean_interval
+from restore.scoring.workers import as_image_errors
 
 oracle: Callable[..., float] = skimage_metrics.peak_signal_noise_ratio
 
@@ -460,7 +466,8 @@ def test_fid_of_pairs_of_statistics_and_of_shards(
     for index in range(2):
         part = FidStatistics.empty(6)
         for path in sorted(reference.rglob("*.png"))[index::2]:
-            part = part.update(FewFeatures().features(Preparation().read_one(path)))
+            seen = AS_STORED.prepare_one(path, AS_STORED.read_one(path))
+            part = part.update(FewFeatures().features(seen.picture))
         part.save(shards / f"{index}.safetensors")
     assert is_statistics(shards)
     assert not is_statistics(reference)
@@ -486,3 +493,177 @@ def test_statistics_need_the_network_for_pictures(folders: tuple[Path, Path], tm
         score_folders(tmp_path / "s.safetensors", folders[1], load_measures(("fid",), weights_dir=tmp_path / "nowhere"))
     with pytest.raises(UsageError, match="is no folder"):
         score_folders(tmp_path / "s.safetensors", tmp_path / "missing", load_measures(()))
+
+
+OUT_OF_MEMORY = "there is not enough memory to score it; close other programs, or use --workers 1"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), OUT_OF_MEMORY),
+        (cv2.error("no such\n  depth"), "OpenCV cannot work with it (no such depth); write it anew, or leave it out"),
+    ],
+)
+def test_what_exhausts_one_pair_leaves_the_others(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fails_once(measures: Measures, *pictures: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise error
+        return score(measures, *pictures)
+
+    failed: list[bool] = []
+    score = Measures.score
+    monkeypatch.setattr(Measures, "score", fails_once)
+    report = score_folders(*folders, num_workers=1)
+    assert report.failures == (Failure("a", f"{folders[1] / 'a.tif'}: {reason}"),)
+    assert len(report.pairs) == 2
+
+    FidStatistics.empty(6).update(torch.rand(3, 6)).save(tmp_path / "s.safetensors")
+    features = FewFeatures.features
+    failed.clear()
+
+    def no_features_once(network: FewFeatures, pixels: torch.Tensor) -> torch.Tensor:
+        if not failed:
+            failed.append(True)
+            raise error
+        return features(network, pixels)
+
+    monkeypatch.setattr(FewFeatures, "features", no_features_once)
+    report = score_folders(tmp_path / "s.safetensors", folders[1], few_features(), num_workers=1)
+    assert report.failures == (Failure("a", f"{folders[1] / 'a.tif'}: {reason}"),)
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(Measures, "score", fails)
+    with pytest.raises(RuntimeError, match="of ours"):
+        score_folders(*folders)
+
+
+def few_features() -> Any:
+    return Measures((), inception=FewFeatures())  # type: ignore[arg-type]
+
+
+def test_the_allocators_of_torch_and_opencv_are_understood() -> None:
+    with pytest.raises(ImageError, match="not enough memory"), as_image_errors(Path("x.png")):
+        torch.empty(2**60)
+    with pytest.raises(ImageError, match="not enough memory"), as_image_errors(Path("x.png")):
+        cv2.resize(np.zeros((4, 4), np.float32), (2**15, 2**31 - 1))
+
+
+def test_links_that_are_not_followed_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    reference, restored = folders
+    for folder in folders:
+        (folder / "z.png").symlink_to(write(tmp_path / "elsewhere.png", picture(0)))
+        (folder / ".hidden.png").write_bytes(b"")
+    (restored / "notes.txt").write_text("")
+    report = score_folders(*folders)
+    assert [found.message for found in report.skipped] == [
+        f"{reference}: 1 file left out, a link out of the folder (such as z.png)",
+        f"{restored}: 1 file left out, a link out of the folder (such as z.png)",
+        f"{restored}: 1 file left out, not a picture by its suffix (such as notes.txt)",
+    ]
+    assert report.document()["skipped"][0] == {
+        "folder": str(reference),
+        "reason": "a link out of the folder",
+        "names": ["z.png"],
+    }
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "a.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(NothingToDoError, match=r"no pictures in it \(1 file left out, a link out of the folder"):
+        pair_files(reference, links)
+
+
+def test_results_inside_the_references_are_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.png", "one/a.png", "two/a.png", "two/deeper/a.png"):
+        write(tmp_path / name, picture(0))
+    others = (tmp_path / "one", tmp_path / "two", tmp_path / "two/deeper")
+    for path in others:
+        pairing = pair_files(tmp_path, path, others)
+        assert [pair.name for pair in pairing.pairs] == ["a"]
+        assert (pairing.only_reference, pairing.only_restored) == ((), ())
+        report = score_folders(tmp_path, path, ("psnr",), others=others)
+        assert report.num_missing == 0
+    assert pair_files(tmp_path, tmp_path / "one").only_reference == ("two/a", "two/deeper/a")
+
+
+def test_a_wrong_folder_is_found_before_the_first_is_scored(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_scorable(folders[0], [folders[1]])
+    with pytest.raises(NothingToDoError, match="empty: no pictures"):
+        assert_scorable(folders[0], [folders[1], tmp_path / "empty"])
+
+
+def test_alpha_on_one_side_is_said(tmp_path: Path) -> None:
+    pixels, alpha = picture(0), np.full((24, 31, 1), 100, np.uint8)
+    plain, with_alpha = write(tmp_path / "a.png", pixels), write(tmp_path / "b.png", np.dstack([pixels, alpha]))
+    for pair in (Pair("x", plain, with_alpha), Pair("x", with_alpha, plain)):
+        scored = score_pair(pair, ("psnr",), Preparation(alpha="white"))
+        assert scored.alpha_on_one_side
+        assert scored.kind == "RGB, 8 bit, alpha on one side only"
+        assert not score_pair(pair, ("psnr",)).alpha_on_one_side  # nothing is laid over anything
+    both = score_pair(Pair("x", with_alpha, with_alpha), ("psnr",), Preparation(alpha="white"))
+    assert (both.alpha_on_one_side, both.kind) == (False, "RGB, 8 bit")
+
+
+def test_statistics_prepared_in_another_way_are_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    path, cropped = tmp_path / "s.safetensors", Preparation(crop_border=2, alpha="#ffffff")
+    report = score_folders(*folders, few_features(), preparation=cropped)
+    assert report.statistics is not None
+    report.statistics[0].save(path)
+    assert "over the matched pairs" in report.document()["metrics"]["fid"]["protocol"]
+    for restored in (folders[1], path):
+        with pytest.raises(WeightsError, match="prepared in another way; give --alpha white --crop-border 2, or"):
+            score_folders(path, restored, few_features())
+    again = score_folders(path, folders[1], few_features(), preparation=cropped)
+    assert again.sets["fid"].value == pytest.approx(report.sets["fid"].value or 0, rel=1e-6)
+    assert again.protocol.startswith(
+        "saved FID statistics of 3 references (alpha white, channel rgb, crop_border 2); values as stored"
+    )
+    assert "matched pairs" not in again.document()["metrics"]["fid"]["protocol"]
+    luma = Preparation(channel="y", crop_border=2, alpha="white")  # networks see all channels
+    assert score_folders(path, folders[1], few_features(), preparation=luma).sets == again.sets
+
+
+def test_statistics_mode_tells_what_the_reader_said(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    FidStatistics.empty(6).update(torch.rand(3, 6)).save(tmp_path / "s.safetensors")
+    write(folders[1] / "bright.tif", np.full((12, 12, 3), 1.5, np.float32))
+    (folders[1] / "x.jpg").write_bytes(write(tmp_path / "x.png", picture(0)).read_bytes())
+    report = score_folders(tmp_path / "s.safetensors", folders[1], few_features())
+    assert (report.num_clipped, report.document()["num_clipped"]) == (1, 1)
+    (warning,) = report.warnings
+    assert "PNG" in warning
+    assert "how they were prepared was not recorded" in report.protocol
+
+
+def test_large_pictures_are_decoded_one_at_a_time(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By pixels and not by samples, in both modes, and with the lock before the decoding."""
+    held: list[bool] = []
+    decode = reading._by_opencv
+
+    def decoding(*arguments: Any) -> Any:
+        held.append(restore_folders._one_at_a_time.locked())
+        return decode(*arguments)
+
+    monkeypatch.setattr(reading, "_by_opencv", decoding)
+    FidStatistics.empty(6).update(torch.rand(3, 6)).save(tmp_path / "s.safetensors")
+    reference = folders[0]
+    for limit, locked in ((24 * 31, False), (24 * 31 - 1, True)):
+        monkeypatch.setattr(restore_folders, "LARGE", limit)
+        for path in (reference, tmp_path / "s.safetensors"):
+            held.clear()
+            report = score_folders(path, reference, few_features())
+            assert not report.failures
+            assert held
+            assert set(held) == {locked}

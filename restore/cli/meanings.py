@@ -11,6 +11,7 @@ from rich.table import Table
 from restore.cli import console
 
 if TYPE_CHECKING:
+    from restore.reports import Provenance
     from restore.scoring import ScoreReport
 
 
@@ -38,22 +39,45 @@ def list_metrics() -> None:
     console.table(papers)
 
 
-def notes(reports: Sequence[ScoreReport]) -> Table:
-    """Lay out how the pictures were compared, and what each metric left out."""
+def notes(reports: Sequence[ScoreReport], made: Provenance) -> Table:
+    """Lay out how the pictures were compared, what each metric left out, and how the report was made."""
+    from restore.reports.wording import options, versions  # noqa: PLC0415  they import torch
+    from restore.scoring.records import common_protocol  # noqa: PLC0415
+
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("protocol", reports[0].protocol)
+    table.add_row("protocol", common_protocol(reports))
     for name in (*reports[0].metrics, *reports[0].sets):
         metric = reports[0].record(name)
         remarks = [remark for report in reports for remark in _remarks(report, name, named=len(reports) > 1)]
+        remarks += _comparing(reports, name)
         table.add_row(metric.name, console.printable("; ".join([metric.protocol, *remarks])))
     for name, reason in reports[0].left_out.items():
         table.add_row(name, console.printable(f"left out: {reason}"))
+    table.add_row("options", console.printable(options(made)))
+    table.add_row("made", f"{made.date} (UTC), {versions(made)}")
     return table
 
 
+def _comparing(reports: Sequence[ScoreReport], name: str) -> Iterator[str]:
+    """Yield what to know of the differences between the first report and the others."""
+    from restore.reports.wording import unlike_sets  # noqa: PLC0415  it imports torch
+    from restore.scoring import difference  # noqa: PLC0415
+
+    first, *others = reports
+    if name in first.sets:
+        if remark := unlike_sets(reports, name):
+            yield remark
+        return
+    for other in others:
+        if reason := difference(first, other, name).reason:
+            yield f"{other.label} − {first.label}: {reason}"
+
+
 def _remarks(report: ScoreReport, name: str, *, named: bool) -> Iterator[str]:
+    from restore.reports.wording import identical_pairs  # noqa: PLC0415  it imports torch
+
     of_label = f" of {report.label}" if named else ""
     if name in report.sets:
         score = report.sets[name]
@@ -61,7 +85,7 @@ def _remarks(report: ScoreReport, name: str, *, named: bool) -> Iterator[str]:
         return
     found = report.summary(name)
     if found.num_infinite:
-        yield f"{counted(found.num_infinite, 'identical pair')} (∞){of_label} left out of the mean"
+        yield f"{identical_pairs(report.record(name), found)}{of_label} left out of the mean"
     if found.num_undefined:
         example = next(pair for pair in report.pairs if name in pair.reasons)
         yield f"n/a for {counted(found.num_undefined, 'pair')}{of_label} ({example.name}: {example.reasons[name]})"

@@ -12,15 +12,16 @@ from restore.cli import console
 from restore.cli.meanings import notes
 
 if TYPE_CHECKING:
+    from restore.reports import Provenance
     from restore.scoring import ScoreReport
 
 
-def show(reports: Sequence[ScoreReport], num_worst: int) -> None:
+def show(reports: Sequence[ScoreReport], made: Provenance, num_worst: int) -> None:
     """Print reports of one set of references on stdout; the first is what the others are compared with."""
     tables = [_summary(reports[0]) if len(reports) == 1 else _comparison(reports)]
     if reports[0].metrics and len(reports[0].pairs) > 1 and num_worst:
         tables.append(_worst(reports, num_worst))
-    for table in [*tables, notes(reports)]:
+    for table in [*tables, notes(reports, made)]:
         console.table(table)
         console.result("")
 
@@ -48,7 +49,7 @@ def _summary(report: ScoreReport) -> Table:
 
 
 def _comparison(reports: Sequence[ScoreReport]) -> Table:
-    from restore.reports.wording import heading, interval, mean, median, number  # noqa: PLC0415  they import torch
+    from restore.reports.wording import heading, interval, mean, median, number, over  # noqa: PLC0415  they import torch
     from restore.scoring import difference  # noqa: PLC0415
 
     first, *others = reports
@@ -63,9 +64,8 @@ def _comparison(reports: Sequence[ScoreReport]) -> Table:
         table.add_row("  median", *(median(metric, summary) for summary in found))
         table.add_row("  pictures", *(str(summary.num_pairs) for summary in found))
         table.add_row(f"  − {first.label}", "", *(number(metric, item.mean, signed=True) for item in paired))
-        table.add_row(
-            "  95 %", "", *(interval(metric, item.interval, signed=True) for item in paired), end_section=True
-        )
+        table.add_row("  95 %", "", *(interval(metric, item.interval, signed=True) for item in paired))
+        table.add_row("", "", *(over(item) for item in paired), end_section=True)
     for name in first.sets:
         metric = first.record(name)
         table.add_row(heading(metric), *(number(metric, report.sets[name].value) for report in reports))

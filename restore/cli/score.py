@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def score(  # noqa: PLR0917  the order is that of the help page
     reference: given.Reference,
     restored: given.Restored,
-    metrics: given.Metrics = "psnr,ssim",
+    metrics: given.Metrics = None,
     list_metrics: given.ListMetrics = False,
     combine: given.Combine = None,
     channel: given.Channel = "rgb",
@@ -50,12 +50,24 @@ def score(  # noqa: PLR0917  the order is that of the help page
     given.assert_writable(json_file, csv, html, statistics=save_statistics)
     from restore import reports, scoring  # noqa: PLC0415  torch takes two seconds to import
 
-    names = [scoring.FID] if scoring.is_statistics(reference) else given.names_of(metrics)
-    if save_statistics and scoring.FID not in names:
-        names.append(scoring.FID)
+    names = given.names_of(metrics, combine, reference, with_fid=save_statistics is not None)
+    preparation = scoring.Preparation(channel, crop_border, alpha.lower(), max_pixels)
+    scoring.assert_scorable(reference, restored)
     measures = scoring.load_measures(names, combine=combine, weights_dir=weights_dir, fid_weights=fid_weights)
     given.assert_measured(limits, measures)
-    preparation = scoring.Preparation(channel, crop_border, alpha.lower(), max_pixels)
+    given.assert_saved(save_statistics, reference, restored, labels, measures)
+    made = reports.provenance({
+        "reference": console.printable(reference),
+        "restored": [console.printable(path) for path in restored],
+        "metrics": names,
+        "combine": combine,
+        "channel": channel,
+        "crop_border": crop_border,
+        "alpha": preparation.alpha,
+        "fail_under": fail_under or [],
+        "allow_missing": allow_missing,
+        "allow_missing_metrics": allow_missing_metrics,
+    })  # fmt: skip
     found: list[ScoreReport] = []
     for path, label in zip(restored, labels, strict=True):
         with progress.counting(f"scoring {label}", "pairs", show=not quiet) as on_pair:
@@ -64,6 +76,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
                     reference,
                     path,
                     measures,
+                    others=restored,
                     preparation=preparation,
                     label=label,
                     num_workers=workers,
@@ -74,26 +87,12 @@ def score(  # noqa: PLR0917  the order is that of the help page
         reference, restored, found, limits, missing_is_fine=allow_missing, left_out_is_fine=allow_missing_metrics
     )
     judged.explain(quiet=quiet)
-    made = reports.provenance(
-        {
-            "reference": console.printable(reference),
-            "restored": [console.printable(path) for path in restored],
-            "metrics": names,
-            "combine": combine,
-            "channel": channel,
-            "crop_border": crop_border,
-            "alpha": preparation.alpha,
-            "fail_under": fail_under or [],
-            "allow_missing": allow_missing,
-            "allow_missing_metrics": allow_missing_metrics,
-        }
-    )
-    reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
-    if save_statistics:
-        reports.save_statistics(save_statistics, found)
     if json:
         console.result_json(reports.as_document(found, made))
     else:
-        show(found, worst)
+        show(found, made, worst)
+    reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
+    if save_statistics:
+        reports.save_statistics(save_statistics, found)
     if judged.is_refused:
         raise typer.Exit(1)

@@ -32,8 +32,14 @@ Restored = Annotated[
     list[Path],
     typer.Argument(metavar="RESTORED…", help="Folders (or files) to compare; names match without their extension."),
 ]
+DEFAULT_METRICS = "psnr,ssim"
 Metrics = Annotated[
-    str, typer.Option(metavar="NAME,…", help="See --list-metrics; the worst pictures are by the first.")
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="See --list-metrics; the worst pictures are by the first. Saved statistics serve fid alone.",
+        show_default=DEFAULT_METRICS,
+    ),
 ]
 ListMetrics = Annotated[
     bool, typer.Option("--list-metrics", callback=_list_metrics, is_eager=True, help="List the metrics and leave.")
@@ -71,25 +77,49 @@ Workers = Annotated[
 ]
 
 
-def names_of(metrics: str) -> list[str]:
-    """Read the value of --metrics."""
-    return list(dict.fromkeys(name.strip().lower() for name in metrics.split(",")))
+def names_of(metrics: str | None, combine: str | None, reference: Path, *, with_fid: bool) -> list[str]:
+    """Read the value of --metrics.
+
+    Args:
+        metrics: as given, or None.
+        combine: the value of --combine, which adds metrics of its own, or None.
+        reference: folder, file, or saved statistics, which serve the FID alone.
+        with_fid: whether the FID is needed though it is not named.
+
+    Raises:
+        UsageError: a name is empty, or statistics do not serve it.
+    """
+    from restore.scoring import FID, is_statistics  # noqa: PLC0415  torch takes two seconds to import
+
+    statistics = is_statistics(reference)
+    default = FID if statistics else DEFAULT_METRICS
+    names = list(dict.fromkeys(name.strip().lower() for name in (default if metrics is None else metrics).split(",")))
+    if "" in names:
+        raise UsageError(f"--metrics {metrics}: a name is empty; write names with commas between, such as psnr,ssim")
+    if statistics and names != [FID]:
+        raise UsageError(f"--metrics {metrics}: saved statistics serve fid alone; name a folder of references")
+    if statistics and combine is not None:
+        raise UsageError("--combine: saved statistics serve fid alone; name a folder of references")
+    return list(dict.fromkeys([*names, FID])) if with_fid else names
 
 
 def thresholds(texts: Sequence[str]) -> dict[str, float]:
     """Read the values of --fail-under.
 
     Raises:
-        UsageError: one is not NAME=NUMBER.
+        UsageError: one is not NAME=NUMBER, or a metric has two.
     """
-    found = {}
+    found: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
+        name = name.strip().lower()
+        if name in found:
+            raise UsageError(f"--fail-under {text}: {name} has the limit {found[name]:g} already; give it one")
         try:
-            found[name.strip().lower()] = float(value)
+            found[name] = float(value)
         except ValueError:
             raise UsageError(f"--fail-under {text}: write NAME=NUMBER, such as psnr=30") from None
-        if math.isnan(float(value)):
+        if math.isnan(found[name]):
             raise UsageError(f"--fail-under {text}: a score is compared with a number")
     return found
 
@@ -128,11 +158,37 @@ def assert_writable(*paths: Path | None, statistics: Path | None) -> None:
     """Refuse outputs that cannot be written before anything is computed.
 
     Raises:
-        OutputError: the folder is missing or read-only.
-        UsageError: statistics would not be recognised by their name.
+        OutputError: the folder is missing or read-only, or a folder has the name of the file.
+        UsageError: two are the same file, or statistics would not be recognised by their name.
     """
     if statistics is not None and statistics.suffix != ".safetensors":
         raise UsageError(f"--save-statistics {statistics}: call it {statistics.stem}.safetensors")
-    for path in (*paths, statistics):
-        if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+    files = [path for path in (*paths, statistics) if path is not None]
+    for path in files:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             raise OutputError(f"{path}: its folder is missing or cannot be written to; make it, or name another")
+    real = [path.resolve() for path in files]
+    for path in files:
+        if real.count(path.resolve()) > 1:
+            raise UsageError(f"{path}: two reports in one file; name another for one of them")
+
+
+def assert_saved(
+    statistics: Path | None, reference: Path, restored: Sequence[Path], labels: Sequence[str], measures: Measures
+) -> None:
+    """Refuse to save statistics that nothing will compute, or that would overwrite each other.
+
+    Raises:
+        UsageError: the FID is left out, or two folders would have one file.
+        OutputError: something of that name is in the way.
+    """
+    from restore.reports import statistics_files  # noqa: PLC0415  torch takes two seconds to import
+    from restore.scoring import FID, is_statistics  # noqa: PLC0415
+
+    if statistics is None:
+        return
+    statistics_files(statistics, labels)
+    if measures.inception is None and not all(map(is_statistics, (reference, *restored))):
+        raise UsageError(f"--save-statistics {statistics}: there will be none, {measures.left_out[FID]}")

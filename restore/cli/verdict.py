@@ -47,13 +47,19 @@ class Verdict:
             console.error(message)
 
     def _warnings(self) -> Iterator[str]:
+        yield from dict.fromkeys(found.message for report in self.reports for found in report.skipped)
         for path, report in zip(self.restored, self.reports, strict=True):
             if self.reference.samefile(path):
                 yield f"{path}: is the reference itself, so every pair is identical"
-            yield from (warning for pair in report.pairs for warning in pair.warnings)
-            num_clipped = sum(pair.clipped for pair in report.pairs)
-            if num_clipped:
-                yield f"{counted(num_clipped, 'pair')} with float values outside [0,1], clipped for the scores"
+            yield from report.warnings
+            if report.num_clipped:
+                noun = "picture" if report.stored else "pair"
+                yield f"{counted(report.num_clipped, noun)} with float values outside [0,1], clipped for the scores"
+            if num_one_sided := sum(pair.alpha_on_one_side for pair in report.pairs):
+                yield (
+                    f"{counted(num_one_sided, 'pair')} of {report.label} with alpha on one side only, which alone is "
+                    f"laid over {report.preparation.alpha}; use --alpha ignore, or give both sides the same alpha"
+                )
             if self.missing_is_fine and report.num_missing:
                 yield f"{counted(report.num_missing, 'picture')} without a partner left out"
             for name, found in report.sets.items():

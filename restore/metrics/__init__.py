@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,8 +106,8 @@ class Metric:
 
 
 LPIPS_PROTOCOL = (
-    "package lpips 0.1.4, version 0.1, net {}; RGB scaled to [-1,1], grey repeated to three channels, no resize; "
-    "mean over images"
+    f"package lpips {version('lpips')}, version 0.1, net {{}}; RGB scaled to [-1,1], grey repeated to three channels, "
+    "no resize; mean over images"
 )
 
 
@@ -171,9 +172,9 @@ METRICS: dict[str, Metric] = {
         range=(0.0, float("inf")),
         decimals=2,
         paper="Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter (2017), arXiv:1706.08500",
-        protocol="Fréchet distance between references and restored pictures over the matched pairs: Inception-v3 "
-        "2015-12-05, pool3, 2048 features, resized to 299×299 as pytorch-fid does (bilinear, no antialiasing), RGB "
-        "scaled to [-1,1], grey repeated to three channels; unbiased covariance, float64",
+        protocol="Fréchet distance between references and restored pictures: Inception-v3 2015-12-05, pool3, 2048 "
+        "features, resized to 299×299 as pytorch-fid does (bilinear, no antialiasing), RGB scaled to [-1,1], grey "
+        "repeated to three channels; unbiased covariance, float64",
         scope="set",
         weights="inception-fid",
         loader=load_inception,

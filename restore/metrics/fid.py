@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -92,6 +92,7 @@ class FidStatistics:
         n: number of pictures.
         sum: (D,) float64, Σx over their features.
         outer: (D,D) float64, Σxxᵀ.
+        preparation: how files became pictures, option by option; empty where that is not known.
 
     >>> import torch
     >>> features = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).double()
@@ -106,6 +107,7 @@ class FidStatistics:
     n: int
     sum: Tensor
     outer: Tensor
+    preparation: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, num_features: int = NUM_FEATURES) -> FidStatistics:
@@ -119,11 +121,19 @@ class FidStatistics:
             features: (N,D), or (D,) of one picture.
         """
         rows = features.double().reshape(-1, self.sum.numel())
-        return FidStatistics(self.n + len(rows), self.sum + rows.sum(dim=0), self.outer + rows.T @ rows)
+        return replace(self, n=self.n + len(rows), sum=self.sum + rows.sum(dim=0), outer=self.outer + rows.T @ rows)
 
     def merge(self, other: FidStatistics) -> FidStatistics:
-        """Return the statistics of both sets together."""
-        return FidStatistics(self.n + other.n, self.sum + other.sum, self.outer + other.outer)
+        """Return the statistics of both sets together; how they were prepared is known where both say so.
+
+        Raises:
+            ValueError: they were prepared in different ways.
+        """
+        ours, theirs = self.preparation, other.preparation
+        if ours and theirs and ours != theirs:
+            raise ValueError(f"pictures prepared in different ways: {dict(ours)} and {dict(theirs)}")
+        preparation = ours if ours == theirs else {}
+        return FidStatistics(self.n + other.n, self.sum + other.sum, self.outer + other.outer, preparation)
 
     @property
     def mean(self) -> Tensor:
@@ -137,12 +147,13 @@ class FidStatistics:
         return (self.outer - self.n * torch.outer(self.mean, self.mean)) / (self.n - 1)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file that says how the features were computed.
+        """Write a safetensors file that says how the pictures were prepared and the features computed.
 
         Raises:
             OutputError: it cannot be written.
         """
-        metadata = {"format": FORMAT, "features": FEATURES_PROTOCOL, "n": str(self.n)}
+        preparation = json.dumps(dict(self.preparation), sort_keys=True)
+        metadata = {"format": FORMAT, "features": FEATURES_PROTOCOL, "n": str(self.n), "preparation": preparation}
         tensors = {"sum": self.sum, "outer": self.outer}
         try:
             write_atomically(path, save(tensors, metadata))
@@ -163,8 +174,10 @@ class FidStatistics:
                     raise WeightsError(f"{path}: holds no FID statistics; write them with `restore score`")
                 if metadata["features"] != FEATURES_PROTOCOL:
                     raise WeightsError(f"{path}: other features ({metadata['features']}); compute the statistics anew")
-                statistics = cls(json.loads(metadata["n"]), file.get_tensor("sum"), file.get_tensor("outer"))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+                preparation = dict(json.loads(metadata.get("preparation", "{}")))
+                tensors = file.get_tensor("sum"), file.get_tensor("outer")
+                statistics = cls(json.loads(metadata["n"]), *tensors, preparation)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path}: is no readable file of FID statistics ({_last_line(error)})") from error
         num_features = statistics.sum.numel()
         is_sound = (

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from restore.images.opencv import cv2
-from restore.metrics.ssim import WINDOW, Plane, mean_similarity, paired_planes
+from restore.metrics.ssim import WINDOW, Plane, mean_over_channels, mean_similarity, paired_planes
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_SIDE = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # halved four times, the window still fits
@@ -67,8 +67,8 @@ def ssim_and_ms_ssim(reference: Tensor, restored: Tensor, data_range: float = 1.
     scales = np.array([_over_scales(*pair, data_range) for pair in planes])  # (C, scales, SSIM and contrast)
     terms = np.concatenate([scales[:, :-1, 1], scales[:, -1:, 0]], axis=1)
     products = np.prod(np.maximum(terms, 0) ** SCALE_WEIGHTS, axis=1)
-    score = float(products.mean())
-    return float(scales[:, 0, 0].mean()), Clamped(score) if (terms < 0).any() else score
+    score = mean_over_channels(products)
+    return mean_over_channels(scales[:, 0, 0]), Clamped(score) if (terms < 0).any() else score
 
 
 def _over_scales(reference: Plane, restored: Plane, data_range: float) -> list[tuple[float, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,12 @@ def ssim(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
     0.0099
     """
     planes = paired_planes(reference, restored, name="SSIM", smallest_side=WINDOW)
-    return float(np.mean([mean_similarity(*pair, data_range)[0] for pair in planes]))
+    return mean_over_channels([mean_similarity(*pair, data_range)[0] for pair in planes])
+
+
+def mean_over_channels(scores: Sequence[float] | npt.NDArray[np.float64]) -> float:
+    """Return the mean of the channels' scores, at most 1, which rounding exceeds in the ninth digit."""
+    return min(1.0, float(np.mean(scores)))
 
 
 def paired_planes(reference: Tensor, restored: Tensor, *, name: str, smallest_side: int) -> list[tuple[Plane, Plane]]:

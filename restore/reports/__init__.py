@@ -11,7 +11,7 @@ from restore.reports.documents import (
     provenance,
 )
 from restore.reports.page import as_html
-from restore.reports.writing import save_statistics, write_reports
+from restore.reports.writing import save_statistics, statistics_files, write_reports
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -22,5 +22,6 @@ __all__ = [
     "as_json",
     "provenance",
     "save_statistics",
+    "statistics_files",
     "write_reports",
 ]

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import restore
 from restore.errors import UsageError
 from restore.images.opencv import cv2
 from restore.scoring import Difference, ScoreReport, difference
-from restore.scoring.records import finite, interval_document
+from restore.scoring.records import common_protocol, finite, interval_document
 
 SCHEMA_VERSION = 2
 
@@ -56,6 +57,7 @@ def provenance(options: Mapping[str, Option]) -> Provenance:
     libraries = {"torch": torch, "numpy": np, "opencv": cv2, "pillow": PIL}
     versions = {"restore": restore.__version__, "python": platform.python_version()}
     versions |= {name: str(module.__version__) for name, module in libraries.items()}
+    versions |= {name: version(name) for name in ("torchvision", "lpips")}  # importing them takes seconds
     return Provenance(now.strftime("%Y-%m-%d"), versions, dict(options))
 
 
@@ -88,13 +90,26 @@ def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
     """Return one row for each pair, sorted by name.
 
     Infinite scores read `inf`; undefined ones and those of pairs that failed are empty. The last cell of the first row
-    holds protocol, date, versions and options as JSON.
+    holds protocol, date, versions, options and the scores over all pictures as JSON.
     """
-    described = {"protocol": reports[0].protocol, **asdict(made)}
+    first = reports[0]
+    described = {
+        "protocol": common_protocol(reports),
+        "metrics": {name: first.record(name).protocol for name in (*first.metrics, *first.sets)},
+        "sets": {report.label: report.set_documents() for report in reports if report.sets},
+        **asdict(made),
+    }
     rows = _rows(reports) or {"": {}}
     columns = list(dict.fromkeys(["name", *(key for row in rows.values() for key in row)]))
+    has_returns = any("\r" in cell for name, row in rows.items() for cell in (name, *row.values()))
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*columns, "report"], restval="", lineterminator="\n")
+    writer = csv.DictWriter(
+        stream,
+        [*columns, "report"],
+        restval="",
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL,  # the module quotes no "\r" by itself
+    )
     writer.writeheader()
     for index, (name, row) in enumerate(rows.items()):
         writer.writerow({"name": name, **row} | ({} if index else {"report": json.dumps(described)}))
@@ -122,4 +137,5 @@ def _difference_document(found: Difference) -> dict[str, Any]:
         "mean": finite(found.mean),
         "interval": interval_document(found.interval),
         "num_pairs": found.num_pairs,
+        "reason": found.reason,
     }

@@ -12,11 +12,23 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from restore.errors import ImageError
-from restore.metrics import METRICS
 from restore.reports.documents import Provenance
 from restore.reports.pictures import Viewing, colour_scale, view
-from restore.reports.wording import heading, interval, mean, median, number
+from restore.reports.wording import (
+    heading,
+    identical_pairs,
+    interval,
+    mean,
+    median,
+    number,
+    options,
+    over,
+    unlike_sets,
+    versions,
+)
 from restore.scoring import PairScore, ScoreReport, difference
+from restore.scoring.records import common_protocol
+from restore.scoring.workers import as_image_errors
 
 MOST_ROWS = 5000  # of the table: a page with more of them no longer opens on a phone
 BINS = 20
@@ -93,7 +105,11 @@ def as_html(reports: Sequence[ScoreReport], made: Provenance, *, num_shown: int 
         made=made,
         reference=made.options.get("reference", "the references"),
         metrics=[(name, first.record(name)) for name in first.metrics],
-        sets=[(name, METRICS[name]) for name in first.sets],
+        sets=[(name, first.record(name)) for name in first.sets],
+        unlike={name: unlike_sets(reports, name) for name in first.sets},
+        protocol=common_protocol(reports),
+        options=options(made),
+        versions=versions(made),
         summaries=[_summary_rows(reports, name) for name in first.metrics],
         histograms=[(first.record(name), *_histograms(reports, name)) for name in first.metrics],
         shown=shown,
@@ -106,6 +122,8 @@ def as_html(reports: Sequence[ScoreReport], made: Provenance, *, num_shown: int 
         heading=heading,
         mean=mean,
         median=median,
+        over=over,
+        identical_pairs=identical_pairs,
     )
     return page.encode("utf-8", "backslashreplace").decode("utf-8")  # a name may hold bytes that are no text
 
@@ -186,8 +204,9 @@ def _show(title: str, name: str, reports: Sequence[ScoreReport], found: Sequence
     present = [(report, pairs[name]) for report, pairs in zip(reports, found, strict=True) if name in pairs]
     scores = tuple((report.label, ", ".join(_scores(report, pair))) for report, pair in present)
     try:
-        viewing = view([(report.label, pair.pair) for report, pair in present], reports[0].preparation)
-    except ImageError as error:  # it changed since it was scored
+        with as_image_errors(present[0][1].pair.restored):
+            viewing = view([(report.label, pair.pair) for report, pair in present], reports[0].preparation)
+    except ImageError as error:  # it changed since it was scored, or the memory is full
         return Shown(name, title, scores, None, str(error))
     return Shown(name, title, scores, viewing, "")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restore.atomic import write_atomically
-from restore.errors import OutputError
+from restore.errors import OutputError, UsageError
 from restore.reports.documents import Provenance, as_csv, as_json
 from restore.reports.page import as_html
 from restore.scoring import ScoreReport
@@ -50,28 +50,49 @@ def save_statistics(path: Path, reports: Sequence[ScoreReport]) -> list[Path]:
 
     Args:
         path: for the references; the others go under the same name into a folder beside it, called as the report.
-        reports: with statistics; others are passed over.
+        reports: all with statistics.
 
     Returns:
         The files written.
 
     Raises:
+        UsageError: two of them would have the same name.
         OutputError: one cannot be written.
     """
-    saved = []
-    for report in reports:
-        if report.statistics is None:
-            continue
-        beside = path.parent / re.sub(r"[^\w.-]", "_", report.label) / path.name
-        try:
-            beside.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{beside.parent}: cannot be made ({error.strerror or error})") from error
-        for target, statistics in zip((path, beside), report.statistics, strict=True):
-            if target not in saved:
-                statistics.save(target)
-                saved.append(target)
-    return saved
+    targets = statistics_files(path, [report.label for report in reports])
+    assert all(report.statistics for report in reports), "no statistics to save"
+    found = [statistics for report in reports for statistics in report.statistics or ()]
+    for target, statistics in zip(targets, (found[0], *found[1::2]), strict=True):
+        if target != path:
+            _make_folder(target.parent)
+        statistics.save(target)
+    return targets
+
+
+def statistics_files(path: Path, labels: Sequence[str]) -> list[Path]:
+    """Return where `save_statistics` puts those of the references, and of each folder by its label.
+
+    Raises:
+        UsageError: two of them would have the same name.
+        OutputError: a file or a folder stands in the way of the other.
+    """
+    files = [path]
+    for label in labels:
+        target = path.parent / re.sub(r"[^\w.-]", "_", label) / path.name
+        if target in files:
+            raise UsageError(f"--save-statistics: {target} would hold those of two folders; rename {label}")
+        files.append(target)
+    for target in files:
+        if target.is_dir() or (target.parent.exists() and not target.parent.is_dir()):
+            raise OutputError(f"--save-statistics: {target} cannot be written, something of that name is in the way")
+    return files
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from error
 
 
 def _write(path: Path, text: str) -> None:

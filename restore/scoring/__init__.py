@@ -1,6 +1,7 @@
 """Compare folders of restored pictures with their references.
 
 pair_files      two folders → pairs by name
+assert_scorable folders → nothing, or the error that scoring them would end in
 load_measures   names of metrics → Measures, their weights loaded, those without weights named
 score_folders   two folders → ScoreReport
 difference      two ScoreReports → by how much the second is better, pair by pair
@@ -9,10 +10,10 @@ difference      two ScoreReports → by how much the second is better, pair by p
 from __future__ import annotations
 
 from restore.scoring.combination import Combination
-from restore.scoring.folders import score_folders, score_pair
+from restore.scoring.folders import assert_scorable, score_folders, score_pair
 from restore.scoring.gathering import is_statistics, load_statistics
 from restore.scoring.measures import FID, Measures, load_measures
-from restore.scoring.pairing import Pair, Pairing, pair_files
+from restore.scoring.pairing import Pair, Pairing, Skipped, pair_files
 from restore.scoring.preparation import Preparation
 from restore.scoring.records import (
     Difference,
@@ -38,7 +39,9 @@ __all__ = [
     "Preparation",
     "ScoreReport",
     "SetScore",
+    "Skipped",
     "Summary",
+    "assert_scorable",
     "difference",
     "is_statistics",
     "load_measures",

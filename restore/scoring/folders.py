@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -15,18 +13,20 @@ import torch
 from torch import Tensor
 
 from restore.errors import ImageError, UsageError, WeightsError
-from restore.scoring.gathering import Gathered, distance, is_statistics, load_statistics
+from restore.images import Photo
+from restore.metrics import FidStatistics
+from restore.scoring.gathering import Gathered, describe_statistics, distance, is_statistics, load_statistics
 from restore.scoring.measures import FID, Measures, load_measures
 from restore.scoring.pairing import Pair, by_name, pair_files
 from restore.scoring.preparation import AS_STORED, Preparation
 from restore.scoring.records import Failure, PairScore, ScoreReport
+from restore.scoring.workers import as_image_errors, in_threads
 
-LARGE = 2**24  # pixels from which on pictures are scored one at a time, to bound the memory
+LARGE = 2**24  # pixels above which pictures are decoded and scored one at a time, to bound the memory
 OnPair = Callable[[int, int], None]
 
 _one_at_a_time = threading.Lock()
-_Item = TypeVar("_Item")
-_Outcome = TypeVar("_Outcome")
+_Photos = TypeVar("_Photos", Photo, "tuple[Photo, Photo]")
 
 
 class _Scored(NamedTuple):
@@ -34,6 +34,24 @@ class _Scored(NamedTuple):
 
     scores: PairScore
     features: tuple[Tensor, Tensor] | None
+
+
+class _Seen(NamedTuple):
+    """The features of a picture without a pair, and what there is to say of it."""
+
+    features: Tensor
+    clipped: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _SeenAll:
+    """The same of a folder of such pictures."""
+
+    gathered: Gathered
+    failures: list[Failure] = field(default_factory=list)
+    num_clipped: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 def score_pair(pair: Pair, metrics: Sequence[str] | Measures, preparation: Preparation = AS_STORED) -> PairScore:
@@ -45,9 +63,24 @@ def score_pair(pair: Pair, metrics: Sequence[str] | Measures, preparation: Prepa
         preparation: how files become numbers.
 
     Raises:
-        ImageError: one cannot be read or holds NaN or infinite values, or size or channels differ.
+        ImageError: one cannot be read or holds NaN or infinite values, size or channels differ, or the memory does
+            not suffice.
     """
     return _score(pair, _loaded(metrics), preparation).scores
+
+
+def assert_scorable(reference: Path, restored: Sequence[Path]) -> None:
+    """Look at several folders before the first is scored, so that a wrong one does not cost the work on the others.
+
+    Raises:
+        UsageError: as `score_folders`.
+        NothingToDoError: as `score_folders`.
+    """
+    for path in restored:
+        if not is_statistics(reference):
+            pair_files(reference, path, restored)
+        elif not (is_statistics(path) or path.is_dir()):
+            raise UsageError(f"{path}: is no folder; statistics are compared with a folder of pictures")
 
 
 def score_folders(
@@ -55,6 +88,7 @@ def score_folders(
     restored: Path,
     metrics: Sequence[str] | Measures = ("psnr", "ssim"),
     *,
+    others: Sequence[Path] = (),
     preparation: Preparation = AS_STORED,
     label: str | None = None,
     num_workers: int | None = None,
@@ -66,6 +100,7 @@ def score_folders(
         reference: folder (or file) of references; or FID statistics, with which only the FID can be computed.
         restored: folder (or file) of restored pictures; or FID statistics where the references are.
         metrics: names of METRICS, or what `load_measures` made of them.
+        others: further folders that are compared, which are no part of a folder that they lie in.
         preparation: how files become numbers.
         label: what to call the restored pictures; the name of their folder if absent.
         num_workers: threads that decode and score; by the number of cores if absent.
@@ -74,7 +109,8 @@ def score_folders(
     Raises:
         UsageError: an unknown metric, or as `pair_files`.
         NothingToDoError: as `pair_files`.
-        WeightsError: statistics cannot be read, or the network that they need is missing.
+        WeightsError: statistics cannot be read or are of pictures prepared in another way, or the network that they
+            need is missing.
     """
     measures, label = _loaded(metrics), label or restored.name
     if is_statistics(reference):
@@ -82,12 +118,13 @@ def score_folders(
             reference,
             restored,
             measures,
+            others=others,
             preparation=preparation,
             label=label,
             num_workers=num_workers,
             on_pair=on_pair,
         )
-    pairing = pair_files(reference, restored)
+    pairing = pair_files(reference, restored, others)
 
     def attempt(pair: Pair) -> _Scored | Failure:
         try:
@@ -96,7 +133,7 @@ def score_folders(
             return Failure(pair.name, str(error))
 
     scores, failures, gathered = [], [], (Gathered(), Gathered())
-    for num_done, outcome in enumerate(_in_threads(attempt, pairing.pairs, num_workers), start=1):
+    for num_done, outcome in enumerate(in_threads(attempt, pairing.pairs, num_workers), start=1):
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -114,10 +151,11 @@ def score_folders(
         only_restored=pairing.only_restored,
         sets={FID: distance(*gathered)} if with_fid else {},
         left_out=measures.left_out,
+        skipped=pairing.skipped,
         label=label,
         preparation=preparation,
         combination=measures.combination,
-        statistics=(gathered[0].statistics, gathered[1].statistics) if with_fid else None,
+        statistics=(_stating(gathered[0], preparation), _stating(gathered[1], preparation)) if with_fid else None,
     )
 
 
@@ -126,55 +164,79 @@ def _score_statistics(
     restored: Path,
     measures: Measures,
     *,
+    others: Sequence[Path],
     preparation: Preparation,
     label: str,
     num_workers: int | None,
     on_pair: OnPair | None,
 ) -> ScoreReport:
     """Return the FID of pictures, or of statistics, against statistics, of which no single picture is known."""
-    ours, failures = Gathered(load_statistics(reference)), []
+    assert_scorable(reference, [restored])
+    stored = load_statistics(reference, preparation)
+    words = f"saved FID statistics of {describe_statistics(stored, 'references')}"
+    report = ScoreReport(metrics=(), pairs=(), label=label, preparation=preparation)
     if is_statistics(restored):
-        theirs = Gathered(load_statistics(restored))
-    elif not restored.is_dir():
-        raise UsageError(f"{restored}: is no folder; statistics are compared with a folder of pictures")
-    elif measures.inception is None:
+        other = load_statistics(restored, preparation)
+        return replace(
+            report,
+            sets={FID: distance(Gathered(stored), Gathered(other))},
+            statistics=(stored, other),
+            stored=f"{words} and {describe_statistics(other, 'restored pictures')}",
+        )
+    if measures.inception is None:
         reason = measures.left_out.get(FID, "the FID is not among the metrics")
         raise WeightsError(f"{reference}: statistics serve the FID alone; {reason}")
-    else:
-        theirs = Gathered()
-        files = by_name(restored)
-
-        def attempt(name: str) -> Tensor | Failure:
-            try:
-                return measures.features(preparation.read_one(files[name]))
-            except ImageError as error:
-                return Failure(name, str(error))
-
-        for num_done, outcome in enumerate(_in_threads(attempt, sorted(files), num_workers), start=1):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                theirs.add(outcome)
-            if on_pair:
-                on_pair(num_done, len(files))
-    return ScoreReport(
-        metrics=(),
-        pairs=(),
-        failures=tuple(failures),
-        sets={FID: distance(ours, theirs)},
-        label=label,
-        preparation=preparation,
-        statistics=(ours.statistics, theirs.statistics),
+    listing = by_name(restored, others)
+    seen = _see_all(listing.files, measures, preparation, num_workers=num_workers, on_pair=on_pair)
+    return replace(
+        report,
+        failures=tuple(seen.failures),
+        sets={FID: distance(Gathered(stored), seen.gathered)},
+        skipped=listing.skipped,
+        statistics=(stored, _stating(seen.gathered, preparation)),
+        stored=words,
+        unpaired_warnings=tuple(seen.warnings),
+        num_unpaired_clipped=seen.num_clipped,
     )
+
+
+def _see_all(
+    files: Mapping[str, Path],
+    measures: Measures,
+    preparation: Preparation,
+    *,
+    num_workers: int | None,
+    on_pair: OnPair | None,
+) -> _SeenAll:
+    def attempt(name: str) -> _Seen | Failure:
+        try:
+            return _see(files[name], measures, preparation)
+        except ImageError as error:
+            return Failure(name, str(error))
+
+    seen = _SeenAll(Gathered())
+    for num_done, outcome in enumerate(in_threads(attempt, sorted(files), num_workers), start=1):
+        if isinstance(outcome, Failure):
+            seen.failures.append(outcome)
+        else:
+            seen.gathered.add(outcome.features)
+            seen.num_clipped += outcome.clipped
+            seen.warnings += outcome.warnings
+        if on_pair:
+            on_pair(num_done, len(files))
+    return seen
 
 
 def _loaded(metrics: Sequence[str] | Measures) -> Measures:
     return metrics if isinstance(metrics, Measures) else load_measures(metrics)
 
 
+def _stating(gathered: Gathered, preparation: Preparation) -> FidStatistics:
+    return replace(gathered.statistics, preparation=preparation.seen_by_networks)
+
+
 def _score(pair: Pair, measures: Measures, preparation: Preparation) -> _Scored:
-    photos = preparation.read(pair)
-    with _one_at_a_time if photos[0].pixels.size > 3 * LARGE else contextlib.nullcontext():
+    with as_image_errors(pair.restored), _read(preparation, lambda bounded: bounded.read(pair)) as photos:
         prepared = preparation.prepare(pair, photos)
         pictures = (prepared.reference, prepared.restored)
         compared = (preparation.compared(pictures[0]), preparation.compared(pictures[1]))
@@ -184,6 +246,7 @@ def _score(pair: Pair, measures: Measures, preparation: Preparation) -> _Scored:
             kind=prepared.kind,
             identical=torch.equal(*compared),
             clipped=prepared.clipped,
+            alpha_on_one_side=prepared.alpha_on_one_side,
             scores=scores,
             reasons=reasons,
             notes=notes,
@@ -194,19 +257,24 @@ def _score(pair: Pair, measures: Measures, preparation: Preparation) -> _Scored:
         return _Scored(record, (measures.features(pictures[0]), measures.features(pictures[1])))
 
 
-def _in_threads(
-    function: Callable[[_Item], _Outcome], items: Iterable[_Item], num_workers: int | None
-) -> Iterator[_Outcome]:
-    """Yield the outcomes in order, a few items ahead of their consumer."""
-    num_workers = num_workers or min(4, os.cpu_count() or 1)
-    waiting: deque[Future[_Outcome]] = deque()
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="score")
+def _see(path: Path, measures: Measures, preparation: Preparation) -> _Seen:
+    with as_image_errors(path), _read(preparation, lambda bounded: bounded.read_one(path)) as photo:
+        prepared = preparation.prepare_one(path, photo)
+        return _Seen(measures.features(prepared.picture), prepared.clipped, prepared.warnings)
+
+
+@contextlib.contextmanager
+def _read(preparation: Preparation, read: Callable[[Preparation], _Photos]) -> Iterator[_Photos]:
+    """Give what is read, and large pictures only while no other large ones are in memory."""
+    bounded = replace(preparation, max_pixels=min(LARGE, preparation.max_pixels))
+    photos = None
     try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        photos = read(bounded)
+    except ImageError:
+        if bounded == preparation:
+            raise
+    if photos is not None:
+        yield photos
+        return
+    with _one_at_a_time:  # too large for the bound, which shows before anything is decoded; or broken, which will show
+        yield read(preparation)

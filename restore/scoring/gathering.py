@@ -10,6 +10,7 @@ from torch import Tensor
 
 from restore.errors import WeightsError
 from restore.metrics import FidStatistics, frechet_distance, frechet_distance_from_features
+from restore.scoring.preparation import AS_STORED, Preparation
 from restore.scoring.records import SetScore
 
 ENOUGH = 2049  # pictures from which on a covariance of 2048 features can have full rank
@@ -76,13 +77,34 @@ def is_statistics(path: Path) -> bool:
     return path.is_file() and path.suffix == SUFFIX
 
 
-def load_statistics(path: Path) -> FidStatistics:
+def load_statistics(path: Path, preparation: Preparation = AS_STORED) -> FidStatistics:
     """Read FID statistics, those of all shards together where the path is a folder.
 
+    Args:
+        path: file or folder.
+        preparation: how their pictures must have been prepared; files that do not say how are accepted.
+
     Raises:
-        WeightsError: a file is damaged or holds something else.
+        WeightsError: a file is damaged or holds something else, or its pictures were prepared in another way.
     """
     files = [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
     if not files:
         raise WeightsError(f"{path}: holds no {SUFFIX} file of FID statistics")
-    return reduce(FidStatistics.merge, map(FidStatistics.load, files))
+    return reduce(FidStatistics.merge, (_load(file, preparation) for file in files))
+
+
+def describe_statistics(statistics: FidStatistics, side: str) -> str:
+    """Return the number of pictures on a side, and how they were prepared, as far as the file says."""
+    how = ", ".join(f"{key} {value}" for key, value in statistics.preparation.items())
+    return f"{statistics.n} {side} ({how or 'how they were prepared was not recorded'})"
+
+
+def _load(path: Path, preparation: Preparation) -> FidStatistics:
+    statistics, wanted = FidStatistics.load(path), preparation.seen_by_networks
+    stated = statistics.preparation
+    if stated and stated != wanted:
+        differing = [f"--{key.replace('_', '-')} {value}" for key, value in stated.items() if wanted.get(key) != value]
+        raise WeightsError(
+            f"{path}: its pictures were prepared in another way; give {' '.join(differing)}, or compute it anew"
+        )
+    return statistics

@@ -103,7 +103,7 @@ def load_measures(
         UsageError: an unknown metric, or a formula that cannot be read.
         WeightsError: a file of weights is damaged, or `fid_weights` is missing.
     """
-    combination = Combination.parse(combine) if combine else None
+    combination = Combination.parse(combine) if combine is not None else None
     wanted = dict.fromkeys([*names, *(combination.weights if combination else ())])
     for name in wanted:
         if name not in METRICS:

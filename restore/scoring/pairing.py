@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from restore.errors import NothingToDoError, UsageError
 from restore.images import find_images
+
+_EXPECTED = {"hidden"}  # reasons to pass over a file that nobody needs to hear of
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,21 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """Files of one folder that were passed over for one reason; the names are paths relative to the folder."""
+
+    folder: Path
+    reason: str
+    names: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """Number, reason and an example, in one line."""
+        noun = "file" if len(self.names) == 1 else "files"
+        return f"{self.folder}: {len(self.names)} {noun} left out, {self.reason} (such as {self.names[0]})"
+
+
+@dataclass(frozen=True)
 class Pairing:
     """Two folders matched by name.
 
@@ -26,15 +46,29 @@ class Pairing:
         pairs: sorted by name.
         only_reference: names of references without a restored picture.
         only_restored: names of restored pictures without a reference.
+        skipped: files of both folders that were passed over.
     """
 
     pairs: tuple[Pair, ...]
     only_reference: tuple[str, ...]
     only_restored: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
-def pair_files(reference: Path, restored: Path) -> Pairing:
+class Listing(NamedTuple):
+    """The pictures of a folder by name, and the files that were passed over."""
+
+    files: dict[str, Path]
+    skipped: tuple[Skipped, ...]
+
+
+def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> Pairing:
     """Match two folders by relative path without the extension; two files make one pair whatever their names.
+
+    Args:
+        reference: folder or file.
+        restored: likewise.
+        others: further folders that are compared; like these two they are no part of a folder that they lie in.
 
     Raises:
         UsageError: a path is missing, a file stands against a folder, or two files of one folder have the same name.
@@ -48,34 +82,51 @@ def pair_files(reference: Path, restored: Path) -> Pairing:
     for path, other in ((reference, restored), (restored, reference)):
         if not path.is_dir():
             raise UsageError(f"{path}: is a file, and {other} is a folder; compare two folders or two files")
-    references, outputs = by_name(reference, restored), by_name(restored, reference)
-    common = sorted(references.keys() & outputs.keys())
+    ours, theirs = (by_name(path, (reference, restored, *others)) for path in (reference, restored))
+    common = sorted(ours.files.keys() & theirs.files.keys())
     if not common:
         raise NothingToDoError(
             f"{reference} and {restored}: no picture has the same name in both, extension aside "
-            f"(such as {min(references)} and {min(outputs)}); rename one side"
+            f"(such as {min(ours.files)} and {min(theirs.files)}); rename one side"
         )
     return Pairing(
-        tuple(Pair(name, references[name], outputs[name]) for name in common),
-        tuple(sorted(references.keys() - outputs.keys())),
-        tuple(sorted(outputs.keys() - references.keys())),
+        tuple(Pair(name, ours.files[name], theirs.files[name]) for name in common),
+        tuple(sorted(ours.files.keys() - theirs.files.keys())),
+        tuple(sorted(theirs.files.keys() - ours.files.keys())),
+        tuple(dict.fromkeys([*ours.skipped, *theirs.skipped])),  # once where a folder is compared with itself
     )
 
 
-def by_name(folder: Path, other: Path | None = None) -> dict[str, Path]:
-    """Return the pictures of a folder by name, leaving out those of the other folder where that lies inside.
+def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
+    """Return the pictures of a folder by name, leaving out those of the other folders that lie inside.
 
     Raises:
         UsageError: two files differ in their extensions alone.
         NothingToDoError: there are no pictures.
     """
+    real = folder.resolve()
+    inside = [other for other in map(Path.resolve, others) if real in other.parents]
+
+    @functools.cache
+    def is_elsewhere(parent: Path) -> bool:
+        return any(parent.resolve().is_relative_to(other) for other in inside)
+
     files: dict[str, Path] = {}
-    inside = other is not None and folder.resolve() in other.resolve().parents
-    for path in find_images(folder, exclude=other if inside else None):
+    skipped: dict[str, list[str]] = {}
+
+    def skip(path: Path, reason: str) -> None:
+        if not (inside and is_elsewhere(path.parent)):
+            skipped.setdefault(reason, []).append(str(path.relative_to(folder)))
+
+    for path in find_images(folder, on_skip=skip):
+        if inside and is_elsewhere(path.parent):
+            continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in files:
             raise UsageError(f"{files[name]} and {path}: the same name but for the extension; keep one of them")
         files[name] = path
+    found = tuple(Skipped(folder, reason, tuple(names)) for reason, names in sorted(skipped.items()))
     if not files:
-        raise NothingToDoError(f"{folder}: no pictures in it; name a folder of pictures")
-    return files
+        why = f" ({found[0].message.removeprefix(f'{folder}: ')})" if found else ""
+        raise NothingToDoError(f"{folder}: no pictures in it{why}; name a folder of pictures")
+    return Listing(files, tuple(item for item in found if item.reason not in _EXPECTED))

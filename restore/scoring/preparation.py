@@ -25,6 +25,7 @@ VALUES = (
 BACKGROUNDS = {"white": "#ffffff", "black": "#000000", "grey": "#808080"}
 _DEPTHS = {"uint8": "8 bit", "uint16": "16 bit", "float32": "float"}
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
+_NAMES = {colour: name for name, colour in BACKGROUNDS.items()}
 
 
 class Prepared(NamedTuple):
@@ -33,6 +34,15 @@ class Prepared(NamedTuple):
     reference: Tensor
     restored: Tensor
     kind: str
+    clipped: bool
+    alpha_on_one_side: bool
+    warnings: tuple[str, ...]
+
+
+class PreparedOne(NamedTuple):
+    """One picture, (C,H,W) in [0,1], whether it was clipped to that, and what its reader had to say."""
+
+    picture: Tensor
     clipped: bool
     warnings: tuple[str, ...]
 
@@ -80,13 +90,18 @@ class Preparation:
             )
         return "; ".join(parts)
 
+    @property
+    def seen_by_networks(self) -> dict[str, str]:
+        """What determines the features of a network, option by option: all channels, whatever `channel` says."""
+        return {"channel": "rgb", "crop_border": str(self.crop_border), "alpha": _NAMES.get(self.alpha, self.alpha)}
+
     def read(self, pair: Pair) -> tuple[Photo, Photo]:
         """Read two pictures and check that they can be compared.
 
         Raises:
             ImageError: one cannot be read or holds NaN or infinite values, or size or channels differ.
         """
-        reference, restored = (self._read(path) for path in (pair.reference, pair.restored))
+        reference, restored = (self.read_one(path) for path in (pair.reference, pair.restored))
         _assert_comparable(pair, reference, restored)
         return reference, restored
 
@@ -96,23 +111,36 @@ class Preparation:
         Raises:
             ImageError: the background has colour and the picture none, or nothing is left inside the border.
         """
-        sources = list(zip((pair.reference, pair.restored), photos, strict=True))
-        reference, restored = (self._tensor(path, photo) for path, photo in sources)
+        reference, restored = map(self.prepare_one, (pair.reference, pair.restored), photos)
+        one_sided = self.alpha != "ignore" and (photos[0].alpha is None) != (photos[1].alpha is None)
         return Prepared(
-            reference,
-            restored,
-            kind=_kind(*photos),
-            clipped=any(_exceeds(photo.pixels) for photo in photos),
-            warnings=tuple(f"{path}: {warning}" for path, photo in sources for warning in photo.warnings),
+            reference.picture,
+            restored.picture,
+            kind=_kind(*photos) + (", alpha on one side only" if one_sided else ""),
+            clipped=reference.clipped or restored.clipped,
+            alpha_on_one_side=one_sided,
+            warnings=reference.warnings + restored.warnings,
         )
 
-    def read_one(self, path: Path) -> Tensor:
-        """Read and prepare a single picture, (C,H,W) in [0,1].
+    def read_one(self, path: Path) -> Photo:
+        """Read a single picture.
 
         Raises:
-            ImageError: as `read` and `prepare`.
+            ImageError: it cannot be read, or holds NaN or infinite values.
         """
-        return self._tensor(path, self._read(path))
+        photo = read_photo(path, max_pixels=self.max_pixels)
+        if photo.pixels.dtype == np.float32 and not np.isfinite(photo.pixels).all():
+            raise ImageError(f"{path}: holds NaN or infinite values and has no score; write it anew")
+        return photo
+
+    def prepare_one(self, path: Path, photo: Photo) -> PreparedOne:
+        """Turn what `read_one` returned into numbers.
+
+        Raises:
+            ImageError: as `prepare`.
+        """
+        warnings = tuple(f"{path}: {warning}" for warning in photo.warnings)
+        return PreparedOne(self._tensor(path, photo), _exceeds(photo.pixels), warnings)
 
     def compared(self, picture: Tensor) -> Tensor:
         """Return the channels that are compared.
@@ -127,12 +155,6 @@ class Preparation:
             return picture
         weights = torch.tensor(Y_WEIGHTS, dtype=torch.float64).view(-1, 1, 1) / 255
         return ((picture * weights).sum(0, keepdim=True) + Y_OFFSET / 255).float()
-
-    def _read(self, path: Path) -> Photo:
-        photo = read_photo(path, max_pixels=self.max_pixels)
-        if photo.pixels.dtype == np.float32 and not np.isfinite(photo.pixels).all():
-            raise ImageError(f"{path}: holds NaN or infinite values and has no score; write it anew")
-        return photo
 
     def _tensor(self, path: Path, photo: Photo) -> Tensor:
         picture = _channels_first(to_float(photo.pixels)).clamp(0, 1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from restore.metrics import METRICS, FidStatistics, Metric
 from restore.scoring.combination import COMBINED, Combination
-from restore.scoring.pairing import Pair
+from restore.scoring.pairing import Pair, Skipped
 from restore.scoring.preparation import AS_STORED, Preparation
 from restore.scoring.resampling import BOOTSTRAP, mean_interval
 
@@ -27,6 +27,7 @@ class PairScore:
         kind: colour and depth, such as "RGB, 8 bit" or "grey, 8 bit against 16 bit".
         identical: whether every value that is compared agrees.
         clipped: whether float values outside [0,1] were clipped.
+        alpha_on_one_side: whether one picture was laid over the background and the other had no alpha.
         scores: by metric; infinite PSNR for identical pictures, None where the metric is undefined.
         reasons: by metric, why there is no score.
         notes: by metric, what to know about the score.
@@ -37,6 +38,7 @@ class PairScore:
     kind: str
     identical: bool
     clipped: bool
+    alpha_on_one_side: bool
     scores: dict[str, float | None]
     reasons: dict[str, str]
     notes: dict[str, str]
@@ -110,6 +112,13 @@ class Difference:
     interval: Interval | None
     num_pairs: int
 
+    @property
+    def reason(self) -> str | None:
+        """Why mean or interval are absent; None where they are not."""
+        if self.num_pairs == 0:
+            return "no pair has a finite score on both sides"
+        return "a single pair has no interval" if self.interval is None else None
+
 
 @dataclass(frozen=True)
 class ScoreReport:
@@ -123,10 +132,14 @@ class ScoreReport:
         only_restored: names without a reference.
         sets: scores over all pictures, by metric.
         left_out: metrics that were asked for and could not be loaded, and why.
+        skipped: files that were passed over in looking for pictures.
         label: what to call the folder of restored pictures.
         preparation: how files became numbers.
         combination: what `combined` means.
         statistics: of the references and of the restored pictures, where the FID was computed.
+        stored: what is known of saved statistics, where they were compared instead of pairs.
+        unpaired_warnings: what the reader had to say of pictures that were compared with saved statistics.
+        num_unpaired_clipped: those among them whose float values outside [0,1] were clipped.
     """
 
     metrics: tuple[str, ...]
@@ -136,16 +149,29 @@ class ScoreReport:
     only_restored: tuple[str, ...] = ()
     sets: dict[str, SetScore] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
     label: str = "restored"
     preparation: Preparation = AS_STORED
     combination: Combination | None = None
     statistics: tuple[FidStatistics, FidStatistics] | None = field(default=None, compare=False, repr=False)
+    stored: str = ""
+    unpaired_warnings: tuple[str, ...] = ()
+    num_unpaired_clipped: int = 0
 
     @property
     def protocol(self) -> str:
         """How the pictures were compared, with the colours and depths that were met."""
-        parts = [*sorted({pair.kind for pair in self.pairs}), self.preparation.protocol]
-        return "; ".join([*parts, BOOTSTRAP] if len(self.pairs) > 1 else parts)
+        return common_protocol([self])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader had to say of all files."""
+        return (*(warning for pair in self.pairs for warning in pair.warnings), *self.unpaired_warnings)
+
+    @property
+    def num_clipped(self) -> int:
+        """Number of pairs, or of pictures without pairs, with float values outside [0,1]."""
+        return sum(pair.clipped for pair in self.pairs) + self.num_unpaired_clipped
 
     @property
     def num_missing(self) -> int:
@@ -154,6 +180,9 @@ class ScoreReport:
 
     def record(self, metric: str) -> Metric:
         """Return what a score of this report means."""
+        if metric in self.sets:
+            over = "over all pictures of either side, which are not paired" if self.stored else "over the matched pairs"
+            return replace(METRICS[metric], protocol=f"{METRICS[metric].protocol}; {over}")
         if metric != COMBINED:
             return METRICS[metric]
         assert self.combination is not None, "no combined score in this report"
@@ -164,11 +193,11 @@ class ScoreReport:
         return self._summaries[metric]
 
     def value(self, metric: str) -> float | None:
-        """Return what one number says of a metric: its mean, ∞ where all pairs are identical, or that of the set."""
+        """Return what one number says of a metric: its mean, infinite for identical pairs alone, or that of the set."""
         if metric in self.sets:
             return self.sets[metric].value
         found = self.summary(metric)
-        return math.inf if found.mean is None and found.num_infinite else found.mean
+        return infinity(self.record(metric)) if found.mean is None and found.num_infinite else found.mean
 
     def worst(self, metric: str, count: int) -> tuple[PairScore, ...]:
         """Return the pairs with the worst scores of a metric, the worst first."""
@@ -183,16 +212,25 @@ class ScoreReport:
         return {
             "protocol": self.protocol,
             "metrics": {name: self._metric_document(name) for name in self.metrics}
-            | {name: _meaning(METRICS[name]) | _set_document(found) for name, found in self.sets.items()},
+            | {name: _meaning(self.record(name)) | found for name, found in self.set_documents().items()},
             "left_out": self.left_out,
             "num_pairs": len(self.pairs),
             "num_identical": sum(pair.identical for pair in self.pairs),
-            "num_clipped": sum(pair.clipped for pair in self.pairs),
+            "num_clipped": self.num_clipped,
             "pairs": [_pair_document(pair) for pair in self.pairs],
             "failures": [{"name": failure.name, "reason": failure.reason} for failure in self.failures],
             "only_reference": list(self.only_reference),
             "only_restored": list(self.only_restored),
+            "skipped": [
+                {"folder": str(found.folder), "reason": found.reason, "names": list(found.names)}
+                for found in self.skipped
+            ],
+            "unpaired_warnings": list(self.unpaired_warnings),
         }
+
+    def set_documents(self) -> dict[str, dict[str, Any]]:
+        """Return the scores over all pictures as JSON can hold them."""
+        return {name: _set_document(found) for name, found in self.sets.items()}
 
     @cached_property
     def _summaries(self) -> dict[str, Summary]:
@@ -214,6 +252,20 @@ class ScoreReport:
             "num_infinite": summary.num_infinite,
             "num_undefined": summary.num_undefined,
         }
+
+
+def common_protocol(reports: Iterable[ScoreReport]) -> str:
+    """Return how the pictures of all reports were compared, with the colours and depths that were met in any."""
+    found = list(reports)
+    kinds = sorted({pair.kind for report in found for pair in report.pairs})
+    stored = dict.fromkeys(report.stored for report in found if report.stored)
+    parts = [*kinds, *stored, *dict.fromkeys(report.preparation.protocol for report in found)]
+    return "; ".join([*parts, BOOTSTRAP] if any(len(report.pairs) > 1 for report in found) else parts)
+
+
+def infinity(metric: Metric) -> float:
+    """Return the score of identical pictures under a metric without bounds."""
+    return math.inf if metric.higher_is_better else -math.inf
 
 
 def difference(first: ScoreReport, other: ScoreReport, metric: str) -> Difference:
@@ -278,6 +330,7 @@ def _pair_document(pair: PairScore) -> dict[str, Any]:
         "kind": pair.kind,
         "identical": pair.identical,
         "clipped": pair.clipped,
+        "alpha_on_one_side": pair.alpha_on_one_side,
         "scores": {name: finite(score) for name, score in pair.scores.items()},
         "reasons": pair.reasons,
         "notes": pair.notes,

@@ -42,6 +42,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   split.value = 50; // a browser that reloads keeps old positions
   zoom.value = 1;
   viewer.querySelector("[type=radio]").checked = true;
+  if (which) which.value = "0";
 }
 
 for (const table of document.querySelectorAll(".sortable")) {

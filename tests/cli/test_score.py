@@ -13,8 +13,11 @@ import tifffile
 import torch
 from PIL import Image
 
+from restore import reports
+from restore.cli.score import score as score_command
+from restore.errors import OutputError
 from restore.metrics import FidStatistics
-from tests.cli.conftest import run_command
+from tests.cli.conftest import Restore, run_command
 
 
 def score(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -64,6 +67,9 @@ def test_table_protocol_and_worst(folders: tuple[Path, Path]) -> None:
     assert "protocol RGB, 8 bit; values as stored" in text
     assert "mean of the per-image dB" in text
     assert "Gaussian window 11 pixels σ 1.5" in text
+    assert "metrics psnr ssim; channel rgb; crop_border 0; alpha ignore" in text
+    assert "(UTC), restore " in text
+    assert "opencv" in text
 
 
 def test_json_is_the_same_twice_and_finite(folders: tuple[Path, Path]) -> None:
@@ -166,6 +172,16 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "out", "--save-statistics", "s.npz"), 2, "call it s.safetensors"),
         (("ref", "out", "--html", "no-such-folder/r.html"), 5, "its folder is missing"),
         (("ref", "out", "--fid-weights", "no-such-file", "--metrics", "fid"), 4, "no-such-file: no such file"),
+        (("ref", "out", "--metrics", "psnr,"), 2, "--metrics psnr,: a name is empty"),
+        (("ref", "out", "--combine", ""), 2, "it names no metric"),
+        (("ref", "out", "--fail-under", "psnr=9", "--fail-under", "PSNR=3"), 2, "has the limit 9 already"),
+        (("ref", "out", "empty"), 3, "empty: no pictures"),
+        (("ref", "out", "--csv", "ref"), 5, "is a folder"),
+        (("ref", "out", "--csv", "new.txt", "--html", "./new.txt"), 2, "two reports in one file"),
+        (("stats", "out", "--combine", "psnr"), 2, "saved statistics serve fid alone"),
+        (("stats", "out", "--metrics", "psnr,fid"), 2, "saved statistics serve fid alone"),
+        (("stats", "out", "--fail-under", "psnr=30"), 2, "is not measured; choose from fid"),
+        (("ref", "out", "--save-statistics", "new.safetensors", "--weights-dir", "none"), 2, "there will be none"),
         (("ref", "twice"), 2, "the same name but for the extension"),
     ],
 )
@@ -174,8 +190,12 @@ def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: 
     (root / "empty").mkdir()
     write(root / "twice/x.png", picture(0))
     write(root / "twice/x.jpg", picture(0))
-    done = score(*(root / word if word in {"ref", "out", "empty", "twice", "missing"} else word for word in arguments))
+    (root / "stats").mkdir()
+    FidStatistics.empty(4).save(root / "stats/0.safetensors")
+    there = {"ref", "out", "empty", "twice", "missing", "stats"}
+    done = score(*(root / word if word in there else word for word in arguments))
     assert done.returncode == code
+    assert not Path("new.safetensors").exists()
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -312,6 +332,7 @@ def test_several_folders_stand_side_by_side(folders: tuple[Path, Path], tmp_path
     assert all(len(line) <= 80 for line in table.splitlines())
     assert table.splitlines()[0].split() == ["metric", "out", "better"]
     assert "− out" in table
+    assert "over 4 pairs" in table
     assert len(listed(score(*folders, tmp_path / "better", "--worst", "2"))) == 2
 
 
@@ -373,3 +394,57 @@ def test_all_reports_of_any_names(tmp_path: Path) -> None:
         assert b"opencv" in text
     assert b"<script>alert" not in first[2]
     assert b"caf\\udce9" in first[2]
+
+
+def test_linked_pictures_are_warned_of(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere.png", picture(9))
+    for folder in folders:
+        (folder / "z.png").symlink_to(tmp_path / "elsewhere.png")
+    done = score(*folders, folders[0])
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[:2] == [
+        f"warning: {folder}: 1 file left out, a link out of the folder (such as z.png)" for folder in folders
+    ]
+
+
+def test_results_inside_the_references(folders: tuple[Path, Path]) -> None:
+    reference, restored = folders
+    inside = reference / "one", reference / "two"
+    restored.rename(inside[0])
+    for error in range(1, 8):
+        write(inside[1] / f"set/{error}.png", picture(error))
+    done = score(reference, *inside)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "n/a for" not in done.stdout
+    assert "two − one: no pair has a finite score on both sides" in " ".join(done.stdout.split())
+
+
+def test_alpha_on_one_side_is_warned_of(tmp_path: Path) -> None:
+    scored(tmp_path, "a", picture(0), np.dstack([picture(0), picture(1, (24, 31, 1))]))
+    done = score(tmp_path / "ref", tmp_path / "out", "--alpha", "white")
+    assert done.stderr.startswith("warning: 1 pair of out with alpha on one side only, which alone is laid over white;")
+    assert "RGB, 8 bit, alpha on one side only; " in " ".join(done.stdout.split())
+    assert not score(tmp_path / "ref", tmp_path / "out").stderr
+
+
+def test_scores_are_printed_before_a_report_fails(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(reports, "write_reports", fails)
+    with pytest.raises(OutputError, match="full"):
+        score_command(folders[0], [folders[1]], csv=tmp_path / "scores.csv", quiet=True)
+    assert "PSNR dB ↑" in capsys.readouterr().out
+
+
+def test_a_wrong_date_is_found_before_anything_is_scored(folders: tuple[Path, Path], restore: Restore) -> None:
+    done = restore("score", *folders, env={"SOURCE_DATE_EPOCH": "yesterday"})
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_identical_pairs_pass_a_limit_in_either_direction(folders: tuple[Path, Path]) -> None:
+    reference, _ = folders
+    limits = ("--fail-under", "psnr=99", "--fail-under", "combined=-99")
+    assert score(reference, reference, "--combine", "-1*psnr", *limits).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -126,3 +127,8 @@ def test_lpips_agrees_with_the_package(name: str, pair: tuple[Tensor, Tensor]) -
     with torch.no_grad():
         expected = float(package(*(picture[None] * 2 - 1 for picture in pair)))
     assert function(*pair) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in PAIR_METRICS if METRICS[name].weights])
+def test_the_protocol_names_the_version_that_runs(name: str) -> None:
+    assert f"package lpips {version('lpips')}, " in METRICS[name].protocol

@@ -18,6 +18,7 @@ from restore.metrics import (
     frechet_distance_from_features,
     load_inception,
 )
+from restore.metrics.fid import FEATURES_PROTOCOL
 from restore.metrics.inception import Inception
 from restore.metrics.torchvision_shim import import_torchvision
 
@@ -128,7 +129,7 @@ def test_other_weights_are_refused(state: dict[str, Tensor], tmp_path: Path) -> 
     torch.save(state, tmp_path / "pt_inception-2015-12-05-6726825d.pth")
     with pytest.raises(WeightsError, match="sha256"):
         load_inception(tmp_path / "pt_inception-2015-12-05-6726825d.pth")
-    with pytest.raises(WeightsError, match="`restore models fetch inception-fid`"):
+    with pytest.raises(WeightsError, match="`restore models fetch inception-fid --weights-dir /"):
         METRICS["fid"].load(tmp_path / "pt_inception-2015-12-05-6726825d.pth")
 
 
@@ -198,6 +199,20 @@ def test_statistics_are_kept_in_a_file(tmp_path: Path) -> None:
         kept.save(tmp_path / "absent" / "a.safetensors")
 
 
+def test_statistics_say_how_their_pictures_were_prepared(tmp_path: Path) -> None:
+    features = samples(5, 4, 1)
+    plain, cropped = ({"crop_border": border} for border in ("0", "2"))
+    kept = FidStatistics.empty(4)
+    kept = FidStatistics(0, kept.sum, kept.outer, cropped).update(features)
+    kept.save(tmp_path / "a.safetensors")
+    read = FidStatistics.load(tmp_path / "a.safetensors")
+    assert read.preparation == cropped
+    assert read.merge(kept).preparation == cropped
+    assert read.merge(statistics(features)).preparation == {}
+    with pytest.raises(ValueError, match="prepared in different ways"):
+        read.merge(FidStatistics(5, kept.sum, kept.outer, plain))
+
+
 def damaged(tmp_path: Path, how: str) -> Path:
     path = tmp_path / f"{how}.safetensors"
     tensors = {"sum": torch.zeros(3).double(), "outer": torch.zeros(3, 3).double()}
@@ -209,6 +224,8 @@ def damaged(tmp_path: Path, how: str) -> Path:
         save_file(tensors, path)
     elif how == "other features":
         save_file(tensors, path, metadata)
+    elif how == "ill-described":
+        save_file(tensors, path, {**metadata, "features": FEATURES_PROTOCOL, "preparation": "5"})
     elif how == "absent":
         path.unlink()
     elif how == "not finite":
@@ -218,7 +235,9 @@ def damaged(tmp_path: Path, how: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["truncated", "foreign", "other features", "absent", "not finite", "ill-shaped"])
+@pytest.mark.parametrize(
+    "how", ["truncated", "foreign", "other features", "absent", "not finite", "ill-shaped", "ill-described"]
+)
 def test_a_file_that_holds_no_such_statistics_is_refused(tmp_path: Path, how: str) -> None:
     with pytest.raises(WeightsError, match=rf"{how}\.safetensors: ") as caught:
         FidStatistics.load(damaged(tmp_path, how))

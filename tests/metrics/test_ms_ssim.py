@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import pickle
 
 import numpy as np
@@ -124,3 +125,10 @@ def test_loaded_metrics_are_called() -> None:
     reference, restored = pair((3, 20, 20), 0.1)
     scores = score_all(["lpips"], reference, restored, {"lpips": lambda a, b: float((a - b).abs().sum())})
     assert scores["lpips"] == float((reference - restored).abs().sum())
+
+
+def test_rounding_exceeds_no_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("restore.metrics.ms_ssim")  # the package has a function of that name
+    monkeypatch.setattr(module, "mean_similarity", lambda *_: (1 + 5e-9, 1 + 5e-9))
+    picture = torch.zeros(1, 176, 176)
+    assert ssim_and_ms_ssim(picture, picture) == (1.0, 1.0)

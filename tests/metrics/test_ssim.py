@@ -107,3 +107,10 @@ def test_smaller_than_the_window_is_undefined(shape: tuple[int, int]) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         ssim(torch.zeros(3, 20, 20), torch.zeros(3, 20, 21))
+
+
+def test_rounding_exceeds_no_range() -> None:
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        nearly_flat = 0.5 + 0.01 * torch.rand(1, 16, 16, generator=generator)
+        assert ssim(nearly_flat, nearly_flat + 1e-6) <= 1  # unclamped, some of them exceed it in the ninth digit
