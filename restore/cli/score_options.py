@@ -161,10 +161,14 @@ def assert_writable(*paths: Path | None, statistics: Path | None) -> None:
         OutputError: the folder is missing or read-only, or a folder has the name of the file.
         UsageError: two are the same file, or statistics would not be recognised by their name.
     """
+    from restore.images import FORMATS  # noqa: PLC0415  OpenCV takes a while to import
+
     if statistics is not None and statistics.suffix != ".safetensors":
         raise UsageError(f"--save-statistics {statistics}: call it {statistics.stem}.safetensors")
     files = [path for path in (*paths, statistics) if path is not None]
     for path in files:
+        if path.suffix.lower() in FORMATS:
+            raise UsageError(f"{path}: a report under the name of a picture; call it {path.stem}.html, .csv or .json")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):

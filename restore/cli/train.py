@@ -108,6 +108,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
     from restore.inference import find_device  # noqa: PLC0415  see above
     from restore.training import Material, train  # noqa: PLC0415  see above
 
+    _assert_apart(out, data, degraded, reference, frames)
     place = find_device(device)
     num_processes = number_of_processes(processes, place)
     if num_processes > 1 and not is_in_team():
@@ -151,11 +152,21 @@ def pack(
     del debug  # read where errors are explained
     from restore.data import pack as pack_folder  # noqa: PLC0415  torch takes two seconds to import
 
+    if out.suffix != ".tar":
+        raise UsageError(f"{out}: call the pack {out.stem}.tar")
+    if out.exists():
+        raise UsageError(f"{out}: exists already; remove it, or choose another name")
     with pack_progress(quiet=quiet) as on_picture:
         report = pack_folder(folder, out, max_bytes=int(max_mb * 1e6), on_picture=on_picture)
     if not quiet:
         console.say(_packed(report))
     console.result(str(out))
+
+
+def _assert_apart(out: Path, *sources: Path | None) -> None:
+    for source in filter(None, sources):
+        if source.resolve() in (out.resolve(), *out.resolve().parents):
+            raise UsageError(f"{out}: the run would lie among the pictures of {source}; choose another folder")
 
 
 def _packed(report: PackReport) -> str:

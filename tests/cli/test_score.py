@@ -265,6 +265,16 @@ def test_metrics_without_weights(folders: tuple[Path, Path], no_weights: tuple[o
     assert none_left.returncode == 0, none_left.stderr
 
 
+def test_a_report_never_replaces_a_picture(tmp_path: Path) -> None:
+    write(tmp_path / "a.png", picture(0))
+    before = (tmp_path / "a.png").read_bytes()
+    for option in ("--csv", "--html", "--json-file"):
+        done = score(tmp_path / "a.png", tmp_path / "a.png", option, tmp_path / "a.png")
+        assert done.returncode == 2
+        assert "name of a picture" in done.stderr
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
 def test_lpips_with_its_weights(tmp_path: Path, shared: Path) -> None:
     scored(tmp_path, "a", picture(0, (64, 64, 3)), picture(1, (64, 64, 3)))
     folders = tmp_path / "ref", tmp_path / "out"

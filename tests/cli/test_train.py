@@ -103,6 +103,16 @@ def test_a_pack_trains_like_its_folder(restore: Restore, recipe: Path, photograp
     assert equal(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
 
 
+def test_originals_are_safe_from_packs_and_runs(restore: Restore, recipe: Path, photographs: Path) -> None:
+    before = (photographs / "a.png").read_bytes()
+    assert is_one_line(restore("train", "pack", photographs, "--out", photographs / "a.png"), 2, "a.tar")
+    assert restore("train", "pack", photographs, "--out", "pack.tar").returncode == 0
+    assert is_one_line(restore("train", "pack", photographs, "--out", "pack.tar"), 2, "exists")
+    for out in (photographs, photographs / "run"):
+        assert is_one_line(restore("train", recipe, photographs, "--out", out), 2, "another folder")
+    assert (photographs / "a.png").read_bytes() == before
+
+
 def test_pairs_train_and_those_that_do_not_match_are_named(
     restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
 ) -> None:
