@@ -33,7 +33,7 @@ _DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precis
 
 
 def load(
-    name_or_path: str | Path = "denoise-fast",
+    name_or_path: str | Path = "denoise",
     *,
     task: Task | None = None,
     device: str = "auto",

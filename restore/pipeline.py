@@ -82,7 +82,7 @@ def restore_folder(
     inputs: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
-    model: str | Path | Restorer = "denoise-fast",
+    model: str | Path | Restorer = "denoise",
     sigma: float | None = None,
     strength: float = 1.0,
     existing: Existing | str = Existing.REFUSE,

@@ -31,6 +31,7 @@ METADATA_KEY = "restore"
 NUM_CHANNELS = 3
 
 CATALOGUE = {
+    "denoise": "denoise.safetensors",
     "denoise-fast": "denoise-fast.safetensors",
     "denoise-lka": "denoise-lka.safetensors",
 }

@@ -23,7 +23,7 @@ Sigma = Annotated[
 def denoise(  # noqa: PLR0917  the order is that of the help page
     inputs: options.Inputs,
     output: options.Output,
-    model: options.Model = "denoise-fast",
+    model: options.Model = "denoise",
     sigma: Sigma = None,
     strength: options.Strength = 1.0,
     device: options.Device = "auto",

@@ -73,7 +73,7 @@ def test_a_folder_is_mirrored_and_comes_out_with_less_noise(
     document = json.loads(finished.stdout)
     assert document["schema_version"] == 1
     assert document["summary"]["done"] == 3
-    assert document["model"]["name"] == "denoise-fast"
+    assert document["model"]["name"] == "denoise"
     for name in ("a.png", "deeper/c.png"):
         before, after = load_pixels(photographs / name), load_pixels(tmp_path / "out" / name)
         assert before.shape == after.shape
