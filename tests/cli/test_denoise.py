@@ -97,6 +97,7 @@ def test_one_file_goes_to_a_named_file_in_another_format(restore: Restore, photo
 
 
 def test_strength_and_sigma_change_the_result(restore: Restore, photographs: Path, tmp_path: Path) -> None:
+    save(photographs / "a.png", noisy_picture(0, height=240, width=320))
     roughnesses = {}
     for name, options in {
         "none": ["--strength", "0"],
