@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from plain_nets import PlainNAFNet
 from torch import Tensor, nn
 
 from restore.config import TrainConfig, load_config
+from restore.distributed import number_of_processes
 from restore.losses import charbonnier_loss
 from restore.models import PRESETS, NAFNet
 from restore.optim import build_muon
@@ -46,7 +46,7 @@ def main() -> None:
     settings = [f"network={{preset='{args.preset}'}}", f"patches=[{{start=0,size={SIZE},batch_size={BATCH}}}]"]
     settings += ["data={}", "checkpoint.minutes=60"]
     config = load_config("denoise-lka", settings)
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_cores = number_of_processes("auto", torch.device("cpu"))
     with tempfile.TemporaryDirectory() as temporary:
         data = args.data or Path(temporary) / "photographs"
         if args.data is None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from degradation_sheet import Pair, beside, cut, grid, read
+from degradation_sheet import Pair, beside, cut, grid, read, sample
 from torch import Tensor
 
 from restore.degradations import Chain, draw
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clean = [read(path) for path in find_images(options.clean)]
         if not real or not clean:
             raise NothingToDoError(f"{options.pairs}/sharp and {options.clean}: pictures are needed in both")
-        samples = [_sample(clean, chain, options.crop, generator) for _ in range(options.samples)]
+        samples = [sample(clean, chain, options.crop, generator) for _ in range(options.samples)]
         crops = [cut(*real[index % len(real)], options.crop, generator) for index in range(options.samples)]
         options.out.parent.mkdir(parents=True, exist_ok=True)
         beside(grid(samples), grid(crops)).save(options.out)
@@ -74,13 +74,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measured-crop", type=int, default=128, help="their side in pixels (128)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
-
-
-def _sample(pictures: Sequence[Tensor], chain: Chain, size: int, generator: torch.Generator) -> Pair:
-    picture = pictures[int(torch.randint(len(pictures), (), generator=generator))]
-    crop, _ = cut(picture, picture, size, generator)
-    degraded = draw([chain], crop, generator)
-    return degraded.reference, degraded.image
 
 
 def _statistics(sharp: Tensor, blurred: Tensor) -> list[float]:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clean = [read(path) for path in find_images(options.clean)]
         if not real or not clean:
             raise NothingToDoError(f"{options.pairs}/clean and {options.clean}: pictures are needed in both")
-        samples = [_sample(clean, chain, options.crop, generator) for _ in range(options.samples)]
+        samples = [sample(clean, chain, options.crop, generator) for _ in range(options.samples)]
         crops = [cut(*real[index % len(real)], options.crop, generator) for index in range(options.samples)]
         options.out.parent.mkdir(parents=True, exist_ok=True)
         beside(grid(samples), grid(crops)).save(options.out)
@@ -82,7 +82,8 @@ def _pair(clean: Path, folder: Path) -> Pair:
     return read(clean), read(folder / clean.name)
 
 
-def _sample(pictures: Sequence[Tensor], chain: Chain, size: int, generator: torch.Generator) -> Pair:
+def sample(pictures: Sequence[Tensor], chain: Chain, size: int, generator: torch.Generator) -> Pair:
+    """Return the reference and the degraded form of a crop of one of the pictures, all of it drawn."""
     picture = pictures[int(torch.randint(len(pictures), (), generator=generator))]
     crop, _ = cut(picture, picture, size, generator)
     degraded = draw([chain], crop, generator)

@@ -11,6 +11,7 @@ from types import FrameType
 import typer
 
 from restore.cli import console, degrade, denoise, models, score, train
+from restore.cli.stopping import signals_that_stop
 from restore.errors import RestoreError
 
 INTERNAL_ERROR = 70
@@ -39,10 +40,8 @@ class Stopped(BaseException):
 
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has two of the three
-        if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):  # nohup
-            signal.signal(number, _stop)
+    for number in signals_that_stop():
+        signal.signal(number, _stop)
     try:
         code = app(standalone_mode=False)
     except RestoreError as error:

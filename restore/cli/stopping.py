@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 ECHO_SECONDS = 1.0  # a terminal and the process that started us may both pass on one Ctrl-C
+
+
+def signals_that_stop() -> Iterator[int]:
+    """Yield the signals that ask a command to stop; not SIGHUP where nohup has it ignored."""
+    for name in SIGNALS:
+        number = getattr(signal, name, None)  # Windows has two of the three
+        if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            yield number
 
 
 class StopRequest:
@@ -26,12 +35,7 @@ class StopRequest:
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopRequest:  # noqa: PYI034  typing.Self came with Python 3.11
-        for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows has two of the three
-            if number is not None and not (
-                name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # nohup
-            ):
-                self._before[number] = signal.signal(number, self._ask)
+        self._before = {number: signal.signal(number, self._ask) for number in signals_that_stop()}
         return self
 
     def __exit__(

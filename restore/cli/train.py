@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from restore.cli import console, options
+from restore.cli import console, options, progress
 from restore.cli.stopping import StopRequest
-from restore.cli.watching import TrainingDisplay, pack_progress
+from restore.cli.watching import TrainingDisplay
 from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.data import PackReport
-
-LOSSLESS = 100
 
 
 class RunsByDefault(TyperGroup):
@@ -156,7 +154,7 @@ def pack(
         raise UsageError(f"{out}: call the pack {out.stem}.tar")
     if out.exists():
         raise UsageError(f"{out}: exists already; remove it, or choose another name")
-    with pack_progress(quiet=quiet) as on_picture:
+    with progress.counting("packing", "pictures", show=not quiet) as on_picture:
         report = pack_folder(folder, out, max_bytes=int(max_mb * 1e6), on_picture=on_picture)
     if not quiet:
         console.say(_packed(report))
@@ -171,7 +169,7 @@ def _assert_apart(out: Path, *sources: Path | None) -> None:
 
 def _packed(report: PackReport) -> str:
     """Say what became of the pictures."""
-    loss = "without loss" if report.quality == LOSSLESS else f"at JPEG quality {report.quality}"
+    loss = "without loss" if report.is_lossless else f"at JPEG quality {report.quality}"
     crop = f", cut to {report.crop} pixels" if report.crop else ""
     skipped = "".join(f"; left out {name}: {reason}" for name, reason in report.skipped)
     return f"packed {report.num_pictures} pictures into {report.num_bytes / 1e6:.1f} MB {loss}{crop}{skipped}"

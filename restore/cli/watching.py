@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from restore.cli import console
 
@@ -94,22 +93,3 @@ def _started(record: Mapping[str, Any]) -> str:
         f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}, "
         f"in {record['dtype']}{processes}"
     )
-
-
-@contextlib.contextmanager
-def pack_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show how many pictures are packed; yields what to call with the number done and the number of all."""
-    hidden = quiet or not console.is_terminal()
-    columns = (TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.stderr_console(), disable=hidden, transient=True) as bar:
-        task = bar.add_task("packing", total=None)
-        last_line = time.monotonic()
-
-        def on_picture(done: int, total: int) -> None:
-            nonlocal last_line
-            bar.update(task, completed=done, total=total)
-            if not quiet and hidden and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
-                last_line = time.monotonic()
-                console.say(f"{done} of {total} pictures packed")
-
-        yield on_picture

@@ -57,6 +57,11 @@ class PackReport:
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
 
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every value of what was packed is that of its picture, but for depths above 8 bits."""
+        return self.quality == LOSSLESS
+
 
 class _TooLargeError(Exception):
     """The pictures do not fit at this quality and crop."""

@@ -7,6 +7,7 @@ give the very noise of the functions themselves.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
@@ -70,7 +71,7 @@ class Degraded:
     sigma: float | None
 
 
-class _Step(Settings):
+class _Step(Settings, ABC):
     """One degradation with ranges.
 
     Args:
@@ -84,9 +85,9 @@ class _Step(Settings):
 
     probability: Probability = 1.0
 
+    @abstractmethod
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the degraded (C,H,W)."""
-        raise NotImplementedError
 
     def apply_to_both(
         self, image: Tensor, reference: Tensor, generator: torch.Generator

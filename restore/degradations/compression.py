@@ -29,11 +29,7 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
     Raises:
         ValueError: the quality is out of range, or a side exceeds the 65,500 pixels of the format.
     """
-    if not 1 <= quality <= 100:
-        raise ValueError(f"JPEG quality goes from 1 to 100, not {quality}")
-    height, width = image.shape[-2:]
-    if max(height, width) > 65500:
-        raise ValueError(f"a JPEG has at most 65,500 pixels a side, and this picture has {width}×{height}")
+    _assert_encodable(image, quality, "JPEG", least_quality=1, longest_side=65500)
     subsampling = "4:4:4" if quality >= FULL_CHROMA_QUALITY else "4:2:0"
     with io.BytesIO() as file:
         _picture(image).save(file, "JPEG", quality=quality, subsampling=subsampling)
@@ -58,16 +54,20 @@ def webp(image: Tensor, quality: int) -> Tensor:
     Raises:
         ValueError: the quality is out of range, or a side exceeds the 16,383 pixels of the format.
     """
-    if not 0 <= quality <= 100:
-        raise ValueError(f"WebP quality goes from 0 to 100, not {quality}")
-    height, width = image.shape[-2:]
-    if max(height, width) > 16383:
-        raise ValueError(f"a WebP has at most 16,383 pixels a side, and this picture has {width}×{height}")
+    _assert_encodable(image, quality, "WebP", least_quality=0, longest_side=16383)
     with io.BytesIO() as file:
         _picture(image).convert("RGB").save(file, "WEBP", quality=quality)
         file.seek(0)
         decoded = WebPImageFile(file).convert("L" if len(image) == 1 else "RGB").tobytes()
     return _image(decoded, image)
+
+
+def _assert_encodable(image: Tensor, quality: int, name: str, *, least_quality: int, longest_side: int) -> None:
+    if not least_quality <= quality <= 100:
+        raise ValueError(f"{name} quality goes from {least_quality} to 100, not {quality}")
+    height, width = image.shape[-2:]
+    if max(height, width) > longest_side:
+        raise ValueError(f"a {name} has at most {longest_side:,} pixels a side, and this picture has {width}×{height}")
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -31,7 +31,6 @@ from restore.data import (
 from restore.degradations import draw
 from restore.distributed import Team
 from restore.errors import UsageError
-from restore.images import find_images
 from restore.metrics import psnr
 
 VALIDATION_SIZE = 256
@@ -109,7 +108,7 @@ class Material:
         return cls(
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),
-            describe(training) | {frames.name: sum(1 for _ in find_images(frames))},
+            describe(training) | {frames.name: len(moving.photos)},
         )
 
 

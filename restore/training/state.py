@@ -147,7 +147,9 @@ def prepare_state(
     if not found and (run_dir / "best.safetensors").exists():
         raise UsageError(f"{run_dir}: holds weights but no checkpoint to go on from; choose another folder")
     if not found:
-        return first_state(config, team, device, init=init)
+        state = first_state(config, team, device, init=init)
+        state.use(choose_dtype(config, device))
+        return state
     state = TrainState.fresh(config, device)
     state.load_dict(_saved_for(config, run_dir))
     if state.num_processes != team.size:
@@ -165,7 +167,6 @@ def first_state(config: TrainConfig, team: Team, device: torch.device, *, init: 
     state.num_processes = team.size
     if init is not None:
         state.start_from(init)
-    state.use(choose_dtype(config, device))
     return state
 
 

@@ -94,7 +94,7 @@ def test_it_is_torchvisions_operator(
     padding = dilation * (kernel // 2)
     try:
         expected = deform_conv2d(x, offsets, weight, bias, padding=padding, dilation=dilation, mask=mask)
-    except (AttributeError, NotImplementedError, RuntimeError) as error:
+    except (AttributeError, NotImplementedError, RuntimeError) as error:  # what torch raises for an absent kernel
         pytest.skip(f"torchvision's compiled operators do not fit this torch: {str(error).partition('.')[0]}")
     ours = deformable_depthwise_conv2d(x, offsets, weight, bias, mask=mask, dilation=dilation)
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
