@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -626,6 +627,19 @@ def test_weights_for_another_task_are_named(restore: Restore, photographs: Path,
     save_weights(tmp_path / "sharp.safetensors", NAFNet(SMALL), document)
     finished = restore("denoise", photographs, "out", "--model", "sharp.safetensors")
     one_line_error(finished, 4, "expected weights to denoise, found weights to deblur")
+
+
+def test_weights_of_another_network_are_named_with_what_was_expected(
+    restore: Restore, photographs: Path, tmp_path: Path
+) -> None:
+    document = {"name": "other", "task": "denoise", "architecture": "nafnet", "network": SMALL.as_dict()}
+    save_weights(tmp_path / "kind.safetensors", NAFNet(SMALL), document | {"architecture": "unet"})
+    wider = dataclasses.replace(SMALL, width=2 * SMALL.width)
+    save_weights(tmp_path / "shape.safetensors", NAFNet(SMALL), document | {"network": wider.as_dict()})
+    for name, found in (("kind", "found 'unet'"), ("shape", "found (")):
+        finished = restore("denoise", photographs, "out", "--model", f"{name}.safetensors")
+        one_line_error(finished, 4, f"{name}.safetensors", "expected", found)
+    assert not files_below(tmp_path / "out")
 
 
 def test_official_checkpoints_work(restore: Restore, photographs: Path, tmp_path: Path) -> None:
