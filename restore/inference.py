@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
 from restore.tiling import Tiling, restore_strips
-from restore.types import Precision, Task
-from restore.weights import WeightsInfo, load_weights
+from restore.types import LocalStatistics, Precision, Task
+from restore.weights import PUBLISHED_TLC_PX, WeightsInfo, load_weights
 
 Array = npt.NDArray[Any]
 Image = TypeVar("Image", Array, Tensor)
@@ -26,6 +27,7 @@ MIN_TILE = 256  # smaller ones would show: their borders spoil too much
 MAX_AUTO_TILE = 1024
 OVERLAP = 128
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
+TLC_LIMIT = 2.0  # photographs reach 0.5 there; beyond, published networks with TLC paint coloured mosaics
 BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, float32
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
@@ -39,6 +41,7 @@ def load(
     device: str = "auto",
     precision: Precision | str = Precision.AUTO,
     tile: int | Literal["auto", "off"] = "auto",
+    tlc: LocalStatistics | str = LocalStatistics.AUTO,
 ) -> Restorer:
     """Load weights and make them ready to restore pictures.
 
@@ -49,6 +52,7 @@ def load(
         device: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:i`.
         precision: of the computation; see `Restorer`.
         tile: see `Restorer`.
+        tlc: see `Restorer`.
 
     Raises:
         WeightsError: the weights are missing, damaged or of the wrong kind.
@@ -59,7 +63,7 @@ def load(
     if chosen.type == "cpu":
         _keep_freed_memory()
     network, info = load_weights(name_or_path, task)
-    return Restorer(network, info, device=chosen, precision=precision, tile=tile)
+    return Restorer(network, info, device=chosen, precision=precision, tile=tile, tlc=tlc)
 
 
 def find_device(name: str) -> torch.device:
@@ -97,6 +101,15 @@ class Restorer:
         tile: side of the tiles in pixels; `off` for the whole picture at once; `auto` takes tiles of 1024, or less
             where memory is short. Networks that average over the whole picture, as the published NAFNets do, are
             tiled only where memory is short: their tiles differ from wholes.
+        tlc: whether channel attention averages around each pixel where the network was trained with averages of whole
+            patches: `on`, `off`, or `auto` for what the weights say (official GoPro and REDS checkpoints: on, as they
+            were published). A picture where both averages disagree wildly is restored without it.
+
+    Raises:
+        UsageError: the tile is too small, or there is no attention that TLC could change.
+
+    References:
+        Chu, Chen, Chen, Lu 2022, TLC, arXiv:2112.04491.
     """
 
     def __init__(
@@ -107,6 +120,7 @@ class Restorer:
         device: torch.device | str = "cpu",
         precision: Precision | str = Precision.AUTO,
         tile: int | Literal["auto", "off"] = "auto",
+        tlc: LocalStatistics | str = LocalStatistics.AUTO,
     ) -> None:
         self.info = info
         self.device = torch.device(device)
@@ -117,6 +131,7 @@ class Restorer:
         self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
         is_global = isinstance(network, NAFNet) and network.config.is_global
         self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
+        self.tlc_px = _tlc_px(network, info, LocalStatistics(tlc))
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):
             network.fold()
@@ -138,23 +153,42 @@ class Restorer:
             The same kind, shape and depth. Pixels that are NaN or infinite are treated as black and come back as
             they were.
 
+        Warns:
+            UserWarning: the picture was restored without TLC, since local and global averages disagree.
+
         Raises:
             ValueError: another shape or depth, or a strength outside [0,1].
             UsageError: this network cannot be told the noise level.
             DeviceError: out of memory at the smallest tile.
         """
+        restored, notes = self.restore(image, sigma=sigma, strength=strength, clip=clip)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return restored
+
+    def restore(
+        self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True
+    ) -> tuple[Image, tuple[str, ...]]:
+        """Restore like a call does, and return what a person should know of the result instead of warning of it."""
         check_strength(strength)
         if sigma is not None and not 0 <= sigma <= 1:
             raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
         if sigma is not None and not self.knows_sigma:
             raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
         source_NCHW = _as_batch(image)
-        restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
-        if isinstance(image, Tensor):
-            return restored.view(image.shape).to(image.device)
-        if image.ndim == 2:
-            return restored[0, 0].numpy()
-        return restored[0].permute(1, 2, 0).numpy()
+        notes: tuple[str, ...] = ()
+        try:
+            self._use_tlc(self.tlc_px)
+            restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+        except _StatisticsDisagreeError as error:
+            self._use_tlc(None)
+            restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+            notes = (str(error),)
+        return _as_given(restored, image), notes
+
+    def _use_tlc(self, base_px: int | None) -> None:
+        if isinstance(self.network, NAFNet):
+            self.network.use_local_statistics(base_px)
 
     def _restore(self, source: Tensor, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
         height, width = source.shape[-2:]
@@ -195,6 +229,11 @@ class Restorer:
             y = self.network(x, *sigma_N)
         if not y.isfinite().all():
             raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
+        if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
+            raise _StatisticsDisagreeError(
+                f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
+                "the whole picture, which paints mosaics"
+            )
         return y if channels == 3 else y.mean(1, keepdim=True)
 
     def _tiling(self, size: int) -> Tiling:
@@ -213,6 +252,22 @@ class Restorer:
         return max(MIN_TILE, min(longest, affordable, self.largest_tile))
 
 
+class _StatisticsDisagreeError(Exception):
+    """TLC would leave mosaics."""
+
+
+def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:
+    """Return the side of the surroundings that channel attention averages over, None for whole pictures."""
+    said = info.tlc_px if info is not None else None
+    if tlc is LocalStatistics.OFF or (tlc is LocalStatistics.AUTO and said is None):
+        return None
+    if not isinstance(network, NAFNet) or not network.config.averages_globally:
+        if tlc is LocalStatistics.ON:
+            raise UsageError("--tlc on: these weights do not average over whole pictures; leave it out")
+        return None
+    return said or PUBLISHED_TLC_PX
+
+
 def check_strength(strength: float) -> None:
     """Refuse a strength outside [0,1].
 
@@ -221,6 +276,15 @@ def check_strength(strength: float) -> None:
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"the strength must lie in [0,1], got {strength}")
+
+
+def _as_given(restored_NCHW: Tensor, image: Image) -> Image:
+    """Return a restored batch in the form that a picture came in."""
+    if isinstance(image, Tensor):
+        return restored_NCHW.view(image.shape).to(image.device)
+    if image.ndim == 2:
+        return restored_NCHW[0, 0].numpy()
+    return restored_NCHW[0].permute(1, 2, 0).numpy()
 
 
 def _as_batch(image: Array | Tensor) -> Tensor:

@@ -22,15 +22,22 @@ class Muon(Optimizer):
         lr: learning rate; the step is lr·max(1, rows/columns)^½ times an orthogonal matrix.
         momentum: of the exponential average, with Nesterov's look-ahead.
         num_iterations: of Newton–Schulz.
+        dtype: of Newton–Schulz; bfloat16, as published, takes half the time on a processor that has it.
 
     References:
         Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, num_iterations: int = 5
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        num_iterations: int = 5,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "num_iterations": num_iterations})
+        self.dtype = dtype  # of this machine, not of the run: no part of the state
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # there is nothing to evaluate again
@@ -43,7 +50,7 @@ class Muon(Optimizer):
                     by_shape[(param.shape[0], param[0].numel())].append(param)
             for (rows, columns), params in by_shape.items():
                 updates = torch.stack([self._look_ahead(p, group["momentum"]).reshape(rows, columns) for p in params])
-                updates = orthogonalise(updates, group["num_iterations"])
+                updates = orthogonalise(updates.to(self.dtype), group["num_iterations"]).float()
                 step_size = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for param, update in zip(params, updates, strict=True):
                     param.sub_(update.view_as(param), alpha=step_size)
@@ -59,9 +66,9 @@ class Muon(Optimizer):
 
 
 def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
-    """Bring the singular values of (B,rows,columns) float32 matrices near 1, keeping the singular vectors.
+    """Bring the singular values of (B,rows,columns) matrices near 1, keeping the singular vectors.
 
-    Five iterations of Jordan's quintic leave them between about 0.7 and 1.2.
+    Five iterations of Jordan's quintic leave them between about 0.7 and 1.2, in float32 and bfloat16 alike.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
@@ -75,7 +82,12 @@ def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
 
 
 def build_muon(
-    network: nn.Module, *, lr: float = 0.02, adamw_lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.9)
+    network: nn.Module,
+    *,
+    lr: float = 0.02,
+    adamw_lr: float = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.9),
+    dtype: torch.dtype = torch.float32,
 ) -> list[Optimizer]:
     """Muon for the dense convolutions between the first and the last one, AdamW for everything else.
 
@@ -84,6 +96,7 @@ def build_muon(
         lr: of Muon.
         adamw_lr: of AdamW.
         betas: of AdamW, which decays nothing here.
+        dtype: of Muon's Newton–Schulz iteration.
     """
     ends = (network.intro, network.ending)
     hidden = [
@@ -94,7 +107,7 @@ def build_muon(
     chosen = {id(weight) for weight in hidden}
     others = [param for param in network.parameters() if id(param) not in chosen]
     adamw = AdamW(others, lr=adamw_lr, betas=betas, weight_decay=0.0)
-    return [Muon(hidden, lr=lr), adamw] if hidden else [adamw]
+    return [Muon(hidden, lr=lr, dtype=dtype), adamw] if hidden else [adamw]
 
 
 def _is_matrix(weight: Tensor) -> bool:

@@ -200,10 +200,10 @@ def restore_photo(photo: Photo, restorer: Restorer, *, sigma: float | None = Non
     if photo.alpha is not None and not photo.alpha.all():
         hidden = photo.alpha == 0
         pixels = _filled_from_visible(pixels, hidden)
-    restored = restorer(pixels, sigma=sigma, strength=strength, clip=False)
+    restored, notes = restorer.restore(pixels, sigma=sigma, strength=strength, clip=False)
     if hidden is not None:
         restored[hidden] = photo.pixels[hidden]
-    return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + _non_finite(photo.pixels))
+    return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + notes + _non_finite(photo.pixels))
 
 
 def degrade_photo(

@@ -36,6 +36,14 @@ class Task(Word):
     DEBLUR = "deblur"
 
 
+class LocalStatistics(Word):
+    """Whether channel attention averages around each pixel: TLC."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Existing(Word):
     """What to do where an output file exists already."""
 

@@ -29,6 +29,8 @@ from restore.types import Task
 FORMAT_VERSION = 1
 METADATA_KEY = "restore"
 NUM_CHANNELS = 3
+PUBLISHED_DEBLURRING = [1, 1, 1, 28]  # blocks of the encoder of the networks for GoPro and REDS
+PUBLISHED_TLC_PX = 384  # 1.5 times their training patches, as their evaluation does it
 
 CATALOGUE = {
     "denoise": "denoise.safetensors",
@@ -68,6 +70,11 @@ class WeightsInfo:
         """What the network undoes; None where a foreign checkpoint does not say."""
         task = self.document.get("task")
         return None if task is None else Task(task)
+
+    @property
+    def tlc_px(self) -> int | None:
+        """Side of the surroundings under TLC, in pixels; None where it does not help."""
+        return self.document.get("tlc_px")
 
     @property
     def sha256(self) -> str:
@@ -229,6 +236,8 @@ def _adopt(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], d
     except (KeyError, IndexError, ValueError) as error:
         raise WeightsError(f"{path}: expected the weights of a NAFNet, found another network; {_OTHER}") from error
     document: dict[str, Any] = {"name": path.stem, "architecture": "nafnet", "network": config.as_dict()}
+    if [stage.num_blocks for stage in config.encoder] == PUBLISHED_DEBLURRING:
+        document["tlc_px"] = PUBLISHED_TLC_PX
     return tensors, document | {"sha256": _sha256(tensors, document)}
 
 

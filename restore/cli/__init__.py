@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from restore.cli import console, degrade, denoise, models, score, train
+from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
 from restore.errors import RestoreError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(denoise.denoise)
+app.command()(deblur.deblur)
 app.command()(degrade.degrade)
 app.command()(score.score)
 app.add_typer(train.app)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from restore.cli import options
-from restore.cli.run import Run, say_skipped
+from restore.cli.restoring import Request, restore_as_asked
 from restore.types import Precision, Task
 
 Sigma = Annotated[
@@ -44,36 +44,24 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
 ) -> None:
     """Remove noise from photographs; originals are never replaced."""
     del debug  # read where errors are explained
-    from restore import inference, pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
-
-    existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
-    tile_size = options.tile_size(tile)
-    on_skip = say_skipped if verbose else None
-    plan = planning.make_plan(inputs, output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip)
-    run = Run(plan, json=json, quiet=quiet, verbose=verbose)
-    if dry_run:
-        run.conclude(pipeline.dry_run(plan), "would restore", {})
-        return
-    planning.prepare_output(plan.output)
-    restorer = inference.load(model, task=Task.DENOISE, device=device, precision=precision, tile=tile_size)
-    results = pipeline.restore_files(
-        plan,
-        restorer,
-        sigma=None if sigma is None else sigma / 255,
+    request = Request(
+        inputs=inputs,
+        output=output,
+        model=model,
         strength=strength,
-        options=pipeline.FileOptions(
-            quality=quality,
-            max_pixels=max_pixels,
-            allow_truncated=allow_truncated,
-            strip_metadata=strip_metadata,
-        ),
+        device=device,
+        precision=precision,
+        tile=tile,
+        format_=format_,
+        quality=quality,
+        skip_existing=skip_existing,
+        overwrite=overwrite,
+        strip_metadata=strip_metadata,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
     )
-    settings = {
-        "sigma": sigma,
-        "strength": strength,
-        "precision": str(restorer.precision),
-        "device": str(restorer.device),
-    }
-    assert restorer.info is not None
-    weights = {"name": restorer.info.name, "sha256": restorer.info.sha256}
-    run.conclude(results, "restored", {"command": "denoise", "model": weights, "settings": settings})
+    restore_as_asked(request, Task.DENOISE, sigma=sigma)

@@ -20,6 +20,7 @@ from restore.errors import ImageError, NothingToDoError, UsageError
 Item = TypeVar("Item")
 
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
+_GOLDEN = 0.6180339887498949  # its multiples fall evenly into [0,1), whatever the stride of the indices
 
 
 def natural_order(name: str | PurePath) -> tuple[tuple[int, str], ...]:
@@ -59,6 +60,7 @@ class Frames:
         num_frames: fewest and most in a mean; odd numbers in this range are used.
         skip: least and greatest distance between two of them, 1 for neighbours.
         tile_px: longest side of a pair.
+        display_share: of the pairs whose values are averaged as they stand, not in linear light.
 
     Raises:
         NothingToDoError: no video is long enough.
@@ -71,9 +73,12 @@ class Frames:
         videos: Sequence[Sequence[int]],
         num_frames: tuple[int, int],
         skip: tuple[int, int],
+        *,
         tile_px: int,
+        display_share: float = 0.0,
     ) -> None:
         self.photos = photos
+        self.display_share = display_share
         self.videos = [
             _Video(frames, _runs(len(frames), num_frames, skip), _tiles(*_size(photos, frames[0]), tile_px))
             for frames in videos
@@ -101,16 +106,19 @@ class Frames:
         """
         video, run, tile = self._find(index)
         sharp = self.photos.read(video.frames[run.middle])
+        white = _WHITE[sharp.dtype]
+        as_they_stand = index * _GOLDEN % 1 < self.display_share
         total = np.zeros(sharp[:, tile[0], tile[1]].shape, np.float32)
         for number in run.frames:
             frame = self.photos.read(video.frames[number])
             if frame.shape != sharp.shape or frame.dtype != sharp.dtype:
                 name = self.photos.name(video.frames[number])
                 raise ImageError(f"{name}: its size or depth is not that of the other frames; leave it out")
-            total += _LIGHT[frame.dtype].take(frame[:, tile[0], tile[1]].numpy())
-        white = _WHITE[sharp.dtype]
-        mean = to_srgb(torch.from_numpy(total).div_(run.num)).mul_(white).round_()
-        blurred = torch.from_numpy(mean.numpy().astype(np.uint8 if white == 255 else np.uint16))
+            values = frame[:, tile[0], tile[1]].numpy()
+            total += values if as_they_stand else _LIGHT[frame.dtype].take(values)
+        mean = torch.from_numpy(total).div_(run.num)
+        mean = mean if as_they_stand else to_srgb(mean).mul_(white)
+        blurred = torch.from_numpy(mean.round_().numpy().astype(np.uint8 if white == 255 else np.uint16))
         return blurred, sharp[:, tile[0], tile[1]]
 
     def divide_memory(self, num_parts: int) -> None:
@@ -131,6 +139,7 @@ def open_frames(
     skip: tuple[int, int] = (1, 1),
     part: tuple[float, float] = (0.0, 1.0),
     tile_px: int = 256,
+    display_share: float = 0.0,
     cache_bytes: int = CACHE_BYTES,
 ) -> Frames:
     """Open the frames of one or more videos, each in a folder of its own, in the natural order of their names.
@@ -142,6 +151,7 @@ def open_frames(
             separate edges, as no camera leaves them.
         part: of every video, from 0 to 1: what training and validation take must not overlap.
         tile_px: longest side of a pair in pixels, at least that of the patches.
+        display_share: of the pairs whose values are averaged as they stand, as the pairs of GoPro were.
         cache_bytes: most that is kept of decoded frames in memory; 1280×720 takes 2.8 MB a frame.
 
     Raises:
@@ -161,7 +171,7 @@ def open_frames(
     for index in sorted(range(len(photos)), key=lambda index: natural_order(photos.name(index))):
         videos.setdefault(PurePath(photos.name(index)).parent, []).append(index)
     kept = [frames[round(part[0] * len(frames)) : round(part[1] * len(frames))] for frames in videos.values()]
-    return Frames(photos, kept, num_frames, skip, tile_px)
+    return Frames(photos, kept, num_frames, skip, tile_px=tile_px, display_share=display_share)
 
 
 class _Run(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,7 +65,8 @@ class TrainSamples(Dataset[Sample]):
     """Samples without end; the same for a seed, however many processes draw them.
 
     Every picture is as likely as any other. A sample depends on the seed and its index alone, so that the position in
-    the data is one integer. Pictures smaller than the patch are mirrored outwards.
+    the data is one integer. Where chains blur, what lies beside a patch moves into it. Pictures that are too small for
+    that are mirrored outwards.
 
     Args:
         source: photographs, to be degraded; or pairs, which come blurred already; or a mixture of both.
@@ -88,6 +90,7 @@ class TrainSamples(Dataset[Sample]):
     ) -> None:
         self.pictures = Tolerant(source)
         self.chains = chains
+        self.margin_px = max((math.ceil(chain.reach_px) for chain in chains or ()), default=0)
         self.seed = seed
         self.told_share = told_share
         self.grey_share = grey_share
@@ -103,21 +106,23 @@ class TrainSamples(Dataset[Sample]):
         generator = torch.Generator().manual_seed(_seed_of(self.seed, request))
         where, down, across, turn, told, grey = torch.rand(6, dtype=torch.float64, generator=generator).tolist()
         picture = self.pictures.read(int(where * len(self.pictures.source)))
-        if isinstance(picture, tuple):
-            degraded, reference = (_patch(side, request.patch_size, down, across, int(8 * turn)) for side in picture)
-            if self.chains is None:
-                return Sample(degraded, UNTOLD, reference)
-            if grey < self.grey_share:
-                degraded, reference = degraded.mean(0, keepdim=True), reference.mean(0, keepdim=True)
-            made = draw(self.chains, degraded, generator, reference)
-        else:
-            patch = _patch(picture, request.patch_size, down, across, int(8 * turn))
-            if grey < self.grey_share:
-                patch = patch.mean(0, keepdim=True)
-            made = draw(self.chains or (), patch, generator)
+        given = picture if isinstance(picture, tuple) else (picture,)
+        margin_px = self.margin_px if len(given) == 1 else 0  # pairs come blurred already
+        size, symmetry = request.patch_size + 2 * margin_px, int(8 * turn)
+        sides = [_patch(side, size, down, across, symmetry) for side in given]
+        if self.chains is None:
+            degraded, reference = sides
+            return Sample(degraded, UNTOLD, reference)
+        if grey < self.grey_share:
+            sides = [side.mean(0, keepdim=True) for side in sides]
+        made = draw(self.chains, sides[0], generator, sides[1] if len(sides) > 1 else None)
+        known = slice(margin_px, margin_px + request.patch_size)
         sigma = made.sigma if told < self.told_share else None
-        told_sigma = UNTOLD if sigma is None else sigma
-        return Sample(made.image.expand(3, -1, -1), told_sigma, made.reference.expand(3, -1, -1))
+        return Sample(
+            made.image[:, known, known].expand(3, -1, -1),
+            UNTOLD if sigma is None else sigma,
+            made.reference[:, known, known].expand(3, -1, -1),
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

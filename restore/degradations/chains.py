@@ -85,6 +85,11 @@ class _Step(Settings, ABC):
 
     probability: Probability = 1.0
 
+    @property
+    def reach_px(self) -> float:
+        """How far away a pixel can lie that still counts: this much beside a patch should be known."""
+        return 0.0
+
     @abstractmethod
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the degraded (C,H,W)."""
@@ -214,6 +219,11 @@ class GaussianBlur(_Step):
     kind: Literal["gaussian-blur"] = "gaussian-blur"
     sigma: Range
 
+    @property
+    def reach_px(self) -> float:
+        """Three standard deviations."""
+        return 3 * self.sigma[1]
+
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the blurred (C,H,W)."""
         return gaussian_blur(image, _uniform(self.sigma, generator))
@@ -233,6 +243,11 @@ class DefocusBlur(_Step):
     radius: Range
     blades: Annotated[int, Field(ge=0, le=20)] = 0
 
+    @property
+    def reach_px(self) -> float:
+        """The greatest radius."""
+        return self.radius[1]
+
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the blurred (C,H,W)."""
         radius = _uniform(self.radius, generator)
@@ -241,7 +256,10 @@ class DefocusBlur(_Step):
 
 
 class MotionBlur(_Step):
-    """A camera that shakes, and things that move, in linear light; clipped to [0,1], as sensors do.
+    """A camera that shakes, and things that move; clipped to [0,1], as sensors do.
+
+    Light adds up in linear light. Benchmarks made from video, such as GoPro, are means of the values of its frames as
+    they stand instead: in the bright, contrasty places of its pairs the local mean of the values is kept.
 
     Pictures without blur, which a network must learn to leave alone, come from a `probability` below 1.
 
@@ -250,8 +268,10 @@ class MotionBlur(_Step):
         rotation: most that roll moves a pixel at the edge of the frame, relative to the shift of all pixels.
         zoom: likewise for moving in and out; with neither, and no layer, the blur is the same everywhere.
         layers: probability of something in front that moves by itself, over another length of the same range.
-        highlights: probability that saturated values count as brighter than white, up to 6 times, and leave streaks.
+        highlights: probability that saturated values count as brighter than white, up to 6 times, and leave streaks, in
+            linear light.
         frame: longer side in pixels of the frame that pictures are cut from, at a random place; 0 where they are whole.
+        display: probability that the values are averaged as they stand, not in linear light.
     """
 
     blurs: ClassVar[bool] = True
@@ -263,15 +283,22 @@ class MotionBlur(_Step):
     layers: Probability = 0.0
     highlights: Probability = 0.0
     frame: Annotated[int, Field(ge=0)] = 0
+    display: Probability = 0.0
+
+    @property
+    def reach_px(self) -> float:
+        """Half of the longest way."""
+        return self.length[1] / 2
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the blurred (C,H,W), the image itself where nothing moves."""
         size = (image.shape[-2], image.shape[-1])
         length, has_layer = _uniform(self.length, generator), _happens(self.layers, generator)
         gain = _log_uniform((1.0, 6.0), generator) if _happens(self.highlights, generator) else 1.0
+        as_it_stands = _happens(self.display, generator)
         if length == 0 and not has_layer:
             return image
-        light = brighten_highlights(to_linear(image), gain)
+        light = image if as_it_stands else brighten_highlights(to_linear(image), gain)
         if self.rotation == self.zoom == 0 and not has_layer:
             light = convolve(light, kernel_of(trajectory(generator, length)))
         else:
@@ -279,7 +306,8 @@ class MotionBlur(_Step):
             length = _uniform(self.length, generator) if has_layer else 0.0
             layer = draw_layer(generator, size, self._motion(length, size, generator)) if has_layer else None
             light = motion_blur(light, motion, layer)
-        return to_srgb(light.clamp_(0, 1))
+        light = light.clamp_(0, 1)
+        return light if as_it_stands else to_srgb(light)
 
     def _motion(self, length: float, size: tuple[int, int], generator: torch.Generator) -> Motion:
         return draw_motion(generator, length, size, rotation=self.rotation, zoom=self.zoom, frame_px=self.frame)
@@ -301,6 +329,11 @@ class Chain(Settings):
 
     steps: tuple[Step, ...]
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+    @property
+    def reach_px(self) -> float:
+        """How far beside a patch the picture should be known, in pixels."""
+        return sum(step.reach_px for step in self.steps)
 
     def degrade(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the degraded picture alone, in half the time where a camera is among the steps.

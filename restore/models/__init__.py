@@ -8,6 +8,7 @@ from typing import Any
 from restore.models.nafnet import (
     NAFNet,
     NAFNetConfig,
+    deep_half_resolution_net,
     founding_net,
     half_resolution_net,
     nafnet_gopro,
@@ -28,6 +29,7 @@ PRESETS: dict[str, NAFNetConfig] = {
     "founding-32": founding_net(32),
     "half-naf-32": half_resolution_net(32),
     "half-naf-32-slim": slim_half_resolution_net(32),
+    "half-naf-48-deep": deep_half_resolution_net(48),
     "half-naf-48": half_resolution_net(48),
     "half-naf-64": half_resolution_net(64),
     "nafnet-gopro-32": nafnet_gopro(32),

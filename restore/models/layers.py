@@ -173,11 +173,17 @@ class SCA(nn.Sequential):
 
     A global average differs between a picture and its tiles, and between training patches and whole pictures. With a
     window, maps larger than it get local averages: means of cells, averaged over the window, carried back to each
-    pixel by bilinear interpolation, at the cost of one more pass over memory.
+    pixel by bilinear interpolation, at the cost of one more pass over memory. Networks trained with global averages of
+    patches can be given local ones afterwards, TLC: exact means around every pixel.
 
     Args:
         channels: C.
         window: side of the surroundings in pixels of the map; None for a global average, as published.
+
+    Attributes:
+        local_size: side of the surroundings under TLC, in pixels of the map; None without it.
+        disagreement: of the last pass under TLC: how far the factors of a place lie from those that global averages
+            give, at most, relative to these.
 
     References:
         Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676; for local averages at test time Chu, Chen, Chen, Lu 2022,
@@ -187,10 +193,14 @@ class SCA(nn.Sequential):
     def __init__(self, channels: int, window: int | None = None) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
         self.window = window
+        self.local_size: int | None = None
+        self.disagreement = 0.0
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return factors that broadcast over (N,C,H,W): (N,C,1,1), or (N,C,H,W) where averages are local."""
         height, width = x_NCHW.shape[-2:]
+        if self.window is None and self.local_size is not None and max(height, width) > self.local_size:
+            return self._exact_local(x_NCHW, self.local_size)
         if self.window is None or max(height, width) <= self.window:
             return self[1](self[0](x_NCHW))
         cell = 2 ** int(math.log2(max(1, self.window / 3)))  # a power of two, so that tiles and wholes share cells
@@ -202,6 +212,37 @@ class SCA(nn.Sequential):
         if cell > 1:
             factors = F.interpolate(factors, scale_factor=cell, mode="bilinear", align_corners=False)
         return factors[..., :height, :width]
+
+    def _exact_local(self, x_NCHW: Tensor, size: int) -> Tensor:
+        factors: Tensor = self[1](local_mean(x_NCHW, size))
+        usual = self[1](self[0](x_NCHW)).float()
+        distance = (factors.float() - usual).norm(dim=1).amax()
+        self.disagreement = float(distance / usual.norm(dim=1).amin().clamp_min(1e-6))
+        return factors
+
+
+def local_mean(x_NCHW: Tensor, size: int) -> Tensor:
+    """Return the mean over the square around every pixel, by integral images in float64.
+
+    Args:
+        x_NCHW: any size.
+        size: side of the square in pixels; where the map is smaller, its side. Squares stay inside the map: near a
+            border the nearest that fits is taken.
+
+    Returns:
+        The same shape and type.
+    """
+    height, width = x_NCHW.shape[-2:]
+    rows, columns = min(size, height), min(size, width)
+    top, left = (rows - 1) // 2, (columns - 1) // 2
+    borders = (left, columns - 1 - left, top, rows - 1 - top)
+    means = torch.empty_like(x_NCHW)
+    for first in range(0, x_NCHW.shape[1], 16):  # channels at a time: a float64 copy of all would be large
+        sums = F.pad(x_NCHW[:, first : first + 16].double().cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+        strips = sums[..., rows:, :] - sums[..., :-rows, :]
+        inner = (strips[..., columns:] - strips[..., :-columns]) / (rows * columns)
+        means[:, first : first + 16] = F.pad(inner, borders, mode="replicate")
+    return means
 
 
 class DepthwiseConv2d(nn.Conv2d):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
 from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
-from restore.models.layers import ACTIVATIONS, NORMS
+from restore.models.layers import ACTIVATIONS, NORMS, SCA
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,17 @@ class NAFNetConfig:
     @property
     def is_global(self) -> bool:
         """Whether a pixel's result depends on the whole picture, so that tiles differ from wholes."""
-        stages = [stage for stage in (*self.encoder, self.middle, *self.decoder) if stage.num_blocks]
-        averages = any(stage.kind == "naf" or stage.attention == "sca" for stage in stages)
-        return (averages and self.sca_window is None) or any(stage.norm == "group" for stage in stages)
+        return self.averages_globally or any(stage.norm == "group" for stage in self._stages)
+
+    @property
+    def averages_globally(self) -> bool:
+        """Whether channel attention averages over the whole picture."""
+        attends = any(stage.kind == "naf" or stage.attention == "sca" for stage in self._stages)
+        return attends and self.sca_window is None
+
+    @property
+    def _stages(self) -> list[Stage]:
+        return [stage for stage in (*self.encoder, self.middle, *self.decoder) if stage.num_blocks]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -237,6 +245,34 @@ class NAFNet(nn.Module):
         x = F.pixel_shuffle(self.ending(x), self.config.stem) + padded
         return x[..., :height, :width]
 
+    def use_local_statistics(self, base_px: int | None) -> None:
+        """Let channel attention average around each pixel, not over the whole picture: TLC, for inference.
+
+        State-dict keys do not change. Attention that was trained with a window keeps it.
+
+        Args:
+            base_px: side of the surroundings in pixels of the picture, 1.5 times that of the training patches; None for
+                the whole picture.
+
+        References:
+            Chu, Chen, Chen, Lu 2022, "Improving Image Restoration by Revisiting Global Information Aggregation",
+            arXiv:2112.04491.
+        """
+        depth = len(self.encoders)
+        stages = [*self.encoders, self.middle_blks, *self.decoders]
+        for stage, level in zip(stages, [*range(depth + 1), *reversed(range(depth))], strict=True):
+            for module in stage.modules():
+                if isinstance(module, SCA):
+                    module.local_size = base_px and max(1, base_px // (self.config.stem * 2**level))
+                    module.disagreement = 0.0
+
+    def statistics_disagreement(self) -> float:
+        """Return how far local factors lay from global ones in the last pass, at most, relative to these.
+
+        It is 0 without TLC.
+        """
+        return max((module.disagreement for module in self.modules() if isinstance(module, SCA)), default=0.0)
+
     def fold(self) -> None:
         """Fold norms and residual scales into convolutions, in place, for inference; the output stays equal."""
         for module in self.modules():
@@ -282,6 +318,13 @@ def slim_half_resolution_net(width: int = 32) -> NAFNetConfig:
     """The half-resolution net with its blocks moved down, to where maps are small: a tenth less time."""
     return NAFNetConfig(
         width=width, encoder=(Stage(1), Stage(4)), middle=Stage(6), decoder=(Stage(2), Stage(1)), stem=2
+    )
+
+
+def deep_half_resolution_net(width: int = 48) -> NAFNetConfig:
+    """The half-resolution net with six more blocks where a pixel of the map is 8 of the picture: blur reaches far."""
+    return NAFNetConfig(
+        width=width, encoder=(Stage(2), Stage(4)), middle=Stage(10), decoder=(Stage(2), Stage(2)), stem=2
     )
 
 

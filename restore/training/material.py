@@ -103,8 +103,18 @@ class Material:
             return cls(training, held_out, describe(training), is_paired=clean is None)
         if clean is None:
             raise UsageError("--frames goes with clean photographs, not with pairs")
-        share = config.data.frames_share
-        moving, later = (open_frames(frames, part=part, cache_bytes=cache_bytes) for part in PARTS_OF_FRAMES)
+        share, largest_px = config.data.frames_share, max(stage.size for stage in config.patches)
+        moving, later = (
+            open_frames(
+                frames,
+                num_frames=config.data.frames_num,
+                part=part,
+                tile_px=tile_px,
+                display_share=config.data.frames_display,
+                cache_bytes=cache_bytes,
+            )
+            for part, tile_px in zip(PARTS_OF_FRAMES, (largest_px, VALIDATION_SIZE), strict=True)
+        )
         return cls(
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),

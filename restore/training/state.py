@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from restore.config import TrainConfig, differences
 from restore.distributed import Team
 from restore.errors import UsageError, WeightsError
 from restore.models import NAFNet
-from restore.optim import build_muon
+from restore.optim import Muon, build_muon
 from restore.weights import load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -82,18 +83,27 @@ class TrainState:
         """Compute in a number format; float16 needs its loss scaled."""
         self.dtype = dtype
         self.scaler = _scaler(self.device, dtype)
+        for optimiser in self.optimisers:
+            if isinstance(optimiser, Muon):
+                optimiser.dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
 
     def start_from(self, name_or_path: str | Path) -> None:
-        """Take the weights of a file instead of random ones.
+        """Take the weights of a file instead of random ones; blocks that the file lacks stay new ones.
+
+        A new block adds nothing, or next to nothing, at first.
 
         Raises:
             WeightsError: they cannot be read, or are of another network.
         """
         network, info = load_weights(name_or_path)
         theirs, ours = network.state_dict(), self.network.state_dict()
-        told = {"noise_level.weight"} - theirs.keys()  # a network that was told nothing so far can learn to be
+        if "noise_level.weight" not in ours:  # whoever was told the noise level restores without it, too
+            theirs.pop("noise_level.weight", None)
+        new = {"noise_level.weight"} - theirs.keys()  # a network that was told nothing so far can learn to be
+        known = {_block_of(key) for key in theirs} | {None}
+        new |= {key for key in ours if _block_of(key) not in known}
         for key in sorted(ours.keys() | theirs.keys()):
-            if key not in told and (key not in ours or key not in theirs or ours[key].shape != theirs[key].shape):
+            if key not in new and (key not in ours or key not in theirs or ours[key].shape != theirs[key].shape):
                 raise WeightsError(f"{info.path}: of another network than the recipe's, as {key} shows; change either")
         for module in (self.network, self.average):
             module.load_state_dict(ours | theirs)
@@ -195,6 +205,12 @@ def _load_stable(run_dir: Path) -> dict[str, Any] | None:
         return load_checkpoint(run_dir, "stable")
     except WeightsError:  # damaged: there is nothing to go back to
         return None
+
+
+def _block_of(key: str) -> str | None:
+    """Return the block that a parameter belongs to."""
+    block = re.match(r"(encoders\.\d+|middle_blks|decoders\.\d+)\.\d+\.", key)
+    return block[0] if block else None
 
 
 def build_optimisers(network: NAFNet, config: TrainConfig) -> list[Optimizer]:

@@ -1,0 +1,65 @@
+"""`restore deblur`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from restore.cli import options
+from restore.cli.restoring import Request, restore_as_asked
+from restore.types import LocalStatistics, Precision, Task
+
+Tlc = Annotated[
+    LocalStatistics,
+    typer.Option(
+        help="Local averages in networks trained on global ones; auto: as the weights say, on for NAFNet's GoPro files."
+    ),
+]
+
+
+def deblur(  # noqa: PLR0917  the order is that of the help page
+    inputs: options.Inputs,
+    output: options.Output,
+    model: options.Model = "deblur",
+    strength: options.Strength = 1.0,
+    device: options.Device = "auto",
+    precision: options.PrecisionOption = Precision.AUTO,
+    tile: options.Tile = "auto",
+    tlc: Tlc = LocalStatistics.AUTO,
+    format_: options.Format = None,
+    quality: options.Quality = 95,
+    skip_existing: options.SkipExisting = False,
+    overwrite: options.Overwrite = False,
+    strip_metadata: options.StripMetadata = False,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    allow_truncated: options.AllowTruncated = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Sharpen photographs blurred by motion or a lens out of focus; originals are never replaced."""
+    del debug  # read where errors are explained
+    request = Request(
+        inputs=inputs,
+        output=output,
+        model=model,
+        strength=strength,
+        device=device,
+        precision=precision,
+        tile=tile,
+        format_=format_,
+        quality=quality,
+        skip_existing=skip_existing,
+        overwrite=overwrite,
+        strip_metadata=strip_metadata,
+        max_pixels=max_pixels,
+        allow_truncated=allow_truncated,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+        verbose=verbose,
+    )
+    restore_as_asked(request, Task.DEBLUR, tlc=tlc)
