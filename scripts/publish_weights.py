@@ -4,10 +4,11 @@
 
 Weights to denoise are scored on CBSD68 with Gaussian noise by the published protocol, and decided by the mean of their
 PSNR over σ 15, 25 and 50; weights to deblur by the real pairs of sharp and blurred pictures, of which none may get
-worse by more than 0.2 dB. `--decide-by real` decides weights to denoise by pairs of real noise. Where nothing is
-shipped under their name yet, weights decided by real pairs have to beat doing nothing. Better ones are written to
-`weights/NAME.safetensors`, in float16 where that costs less than 0.01 dB, with scores, training record, degradations
-and data licences in the metadata; the figures of the card `weights/NAME.md` are renewed too.
+worse by more than 0.2 dB, while sharp pictures must come out above 38 dB. `--decide-by real` decides weights to denoise
+by pairs of real noise. Where nothing is shipped under their name yet, weights decided by real pairs have to beat doing
+nothing. Better ones are written to `weights/NAME.safetensors`, in float16 where that costs less than 0.01 dB, with
+scores, training record, degradations and data licences in the metadata; the figures of the card `weights/NAME.md` are
+renewed too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import Any
 
 from benchmarking import markdown_table
 from evaluate import evaluate, our_method
-from protocols import CBSD68, REAL_PAIRS, Protocol, describe_steps, gaussian, pairs
+from peers import Method
+from protocols import CBSD68, REAL_PAIRS, Protocol, chained, describe_steps, gaussian, pairs
 from score_tables import INPUT, OUTPUT, PROTOCOL
 
 from restore import inference
@@ -37,6 +39,8 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SIGMAS = (15, 25, 50)
 HALF_PRECISION_COST_DB = 0.01
 WORST_CHANGE_DB = -0.2  # of a single real picture to be deblurred: weights that harm do not ship
+SHARP_DB = 38.0  # that sharp pictures must keep when they are deblurred: nothing may be invented
+SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}]})
 LICENCES = {
     "bsds500": ("BSDS500 without CBSD68", "research use"),
     "cid22": ("CID22", "CC BY-SA 4.0"),
@@ -146,6 +150,8 @@ def refuse(scores: Mapping[str, Any], shipped: Mapping[str, Any] | None, decides
         real = scores["real"]
         if task is Task.DEBLUR and real["worst_gain_db"] < WORST_CHANGE_DB:
             return f"a real picture gets worse by {-real['worst_gain_db']:.2f} dB: these weights do not ship"
+        if task is Task.DEBLUR and scores.get("clean", {}).get("psnr_db", SHARP_DB) < SHARP_DB:
+            return f"sharp pictures come out at {scores['clean']['psnr_db']:.2f} dB: these weights do not ship"
         if found <= real["input_psnr_db"]:
             return "doing nothing is better: these weights do not ship"
     if shipped is not None and found <= decisive(shipped, decides_by):
@@ -165,7 +171,8 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
 
     Returns:
         For denoising, under `results`, blind PSNR and SSIM at each σ and the PSNR when it is told σ, where it can be;
-        under `real`, where there are pairs, PSNR before and after and the change of the worst picture.
+        under `real`, where there are pairs, PSNR before and after and the change of the worst picture; for deblurring
+        the same under `synthetic`, for camera shake; under `clean`, what becomes of pictures that need nothing.
 
     Raises:
         UsageError: the folder of pairs holds none, or none that differ.
@@ -187,20 +194,34 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
             scores["results"].append(result | told)
     real = real_pairs(task, options)
     if real is not None:
-        found = evaluate({"restored": blind}, real)
-        gains = found["restored"].gains_db(found[INPUT])
-        if not gains:
-            raise UsageError(f"{options.pairs or REAL_PAIRS[task]}: the pairs are equal, there is nothing to restore")
-        scores["real"] = {
-            "folder": real.folder,
-            "protocol": f"{real.text}; {OUTPUT}",
-            "num_pictures": len(found[INPUT].pictures),
-            "input_psnr_db": round(found[INPUT].psnr_db, 3),
-            "input_ssim": found[INPUT].ssim,
-            **_rounded(found["restored"].psnr_db, found["restored"].ssim),
-            "worst_gain_db": round(min(gains), 3),
-        }
+        scores["real"] = before_and_after(blind, real)
+    if options.folder.is_dir():
+        if task is Task.DEBLUR:
+            scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit))
+        found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit))
+        scores["clean"] = {"folder": options.folder.name} | _rounded(found["restored"].psnr_db, found["restored"].ssim)
     return scores
+
+
+def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
+    """Return the scores of degraded pictures and of what a method makes of them.
+
+    Raises:
+        UsageError: the pairs do not differ.
+    """
+    found = evaluate({"restored": method}, protocol)
+    gains = found["restored"].gains_db(found[INPUT])
+    if not gains:
+        raise UsageError(f"{protocol.folder}: the pairs are equal, there is nothing to restore")
+    return {
+        "folder": protocol.folder,
+        "protocol": f"{protocol.text}; {OUTPUT}",
+        "num_pictures": len(found[INPUT].pictures),
+        "input_psnr_db": round(found[INPUT].psnr_db, 3),
+        "input_ssim": found[INPUT].ssim,
+        **_rounded(found["restored"].psnr_db, found["restored"].ssim),
+        "worst_gain_db": round(min(gains), 3),
+    }
 
 
 def describe(info: WeightsInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,17 +308,26 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
             markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows),
             f"Protocol: {scores['benchmark']}.",
         ]
-    if "real" in scores:
-        real = scores["real"]
-        rows = [
-            ["before", f"{real['input_psnr_db']:.2f}", f"{real['input_ssim']:.4f}"],
-            ["after", f"{real['psnr_db']:.2f}", f"{real['ssim']:.4f}"],
-        ]
-        paragraphs += [
-            markdown_table([f"{real['folder']}, {real['num_pictures']} real pairs", "PSNR dB", "SSIM"], rows),
-            f"The worst picture changes by {real['worst_gain_db']:+.2f} dB. Protocol: {real['protocol']}.",
-        ]
+    for key, what in (("real", "real pairs"), ("synthetic", "pictures with camera shake")):
+        if key in scores:
+            paragraphs += _before_and_after_table(scores[key], what)
+    if "clean" in scores:
+        clean = scores["clean"]
+        paragraphs.append(
+            f"Pictures of {clean['folder']} that need nothing come out at {clean['psnr_db']:.2f} dB of themselves."
+        )
     return paragraphs
+
+
+def _before_and_after_table(found: Mapping[str, Any], what: str) -> list[str]:
+    rows = [
+        ["before", f"{found['input_psnr_db']:.2f}", f"{found['input_ssim']:.4f}"],
+        ["after", f"{found['psnr_db']:.2f}", f"{found['ssim']:.4f}"],
+    ]
+    return [
+        markdown_table([f"{found['folder']}, {found['num_pictures']} {what}", "PSNR dB", "SSIM"], rows),
+        f"The worst picture changes by {found['worst_gain_db']:+.2f} dB. Protocol: {found['protocol']}.",
+    ]
 
 
 def _summary(scores: Mapping[str, Any]) -> str:
@@ -307,6 +337,11 @@ def _summary(scores: Mapping[str, Any]) -> str:
     if "real" in scores:
         real = scores["real"]
         parts.append(f"real pairs {real['input_psnr_db']:.3f} → {real['psnr_db']:.3f} dB")
+    if "synthetic" in scores:
+        shaken = scores["synthetic"]
+        parts.append(f"camera shake {shaken['input_psnr_db']:.3f} → {shaken['psnr_db']:.3f} dB")
+    if "clean" in scores:
+        parts.append(f"clean pictures {scores['clean']['psnr_db']:.2f} dB")
     return ", ".join(parts)
 
 
