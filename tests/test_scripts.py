@@ -21,6 +21,7 @@ import publish_weights
 import pytest
 import torch
 from before_after import main as before_after
+from blur_light import mean_shift
 from evaluate import main as evaluate
 from PIL import Image
 
@@ -151,6 +152,16 @@ def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
     (first,), (again,) = (list(protocol.samples()) for _ in range(2))
     assert np.array_equal(first.degraded, again.degraded)
     assert 0 < first.sigma < 0.3
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.2])
+def test_the_light_that_a_blur_was_averaged_in_keeps_its_local_means(exponent: float) -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (40, 40)) * 0.8 + 0.1
+    sharp = np.kron(rows, np.ones((8, 8)))[..., None].repeat(3, axis=-1).astype(np.float32)
+    light = torch.from_numpy(sharp**exponent).permute(2, 0, 1)
+    blurred = (gaussian_blur(light, 3) ** (1 / exponent)).permute(1, 2, 0).numpy()
+    found = {e: mean_shift(sharp, blurred, e) for e in (1.0, 2.2)}
+    assert abs(found[exponent]) < 0.2 < abs(found[3.2 - exponent])
 
 
 def test_unequal_pairs_are_refused(pairs: Callable[[str, str], Path], small: Path) -> None:
