@@ -43,6 +43,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_layers.py
 	$(BIN)/python scripts/bench_inference.py
 	$(BIN)/python scripts/bench_denoise.py
+	$(BIN)/python scripts/bench_deblur.py
 	$(BIN)/python scripts/bench_folder.py
 	$(BIN)/python scripts/bench_memory.py
 	$(BIN)/python scripts/bench_train.py

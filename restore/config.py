@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -342,6 +343,8 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "union_tag_invalid":
+        message = unknown(problem["ctx"]["tag"], re.findall(r"'([^']+)'", problem["ctx"]["expected_tags"]), "kind")
     return f"{place}: {message}" if place else message
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from restore.allocator import keep_freed_memory
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
 from restore.tiling import Tiling, restore_strips
@@ -61,7 +61,7 @@ def load(
     """
     chosen = find_device(device)
     if chosen.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     network, info = load_weights(name_or_path, task)
     return Restorer(network, info, device=chosen, precision=precision, tile=tile, tlc=tlc)
 
@@ -103,7 +103,8 @@ class Restorer:
             tiled only where memory is short: their tiles differ from wholes.
         tlc: whether channel attention averages around each pixel where the network was trained with averages of whole
             patches: `on`, `off`, or `auto` for what the weights say (official GoPro and REDS checkpoints: on, as they
-            were published). A picture where both averages disagree wildly is restored without it.
+            were published). A picture where both averages disagree wildly is restored without it, and so is the batch
+            that it is part of.
 
     Raises:
         UsageError: the tile is too small, or there is no attention that TLC could change.
@@ -318,16 +319,6 @@ def _choose_precision(precision: Precision, device: torch.device) -> Precision:
     if precision is not Precision.AUTO:
         return precision
     return Precision.BF16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else Precision.FP32
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what it frees: feature maps are large, and fetching their pages anew cost up to half the time."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def _free_memory(device: torch.device) -> int:

@@ -117,8 +117,8 @@ def make_plan(
             num_existing += 1
             first_existing = first_existing or job.target
     if num_existing and existing is Existing.REFUSE:
-        others = f" and {num_existing - 1} more" if num_existing > 1 else ""
-        raise UsageError(f"{first_existing}{others} exists already; add --skip-existing to keep it or --overwrite")
+        others = f" and {num_existing - 1} more exist" if num_existing > 1 else " exists"
+        raise UsageError(f"{first_existing}{others} already; skip (--skip-existing) or overwrite (--overwrite)")
     if num_jobs == 0:
         names = ", ".join(str(root) for root in plan.inputs)
         why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} other files)"
@@ -210,7 +210,7 @@ def _check_paths(plan: Plan) -> None:
     if names_a_file(plan.output) and len(plan.inputs) > 1:
         raise UsageError(f"{plan.output}: several inputs need a folder as output")
     if names_a_file(plan.output) and plan.suffix not in (None, plan.output.suffix.lower()):
-        raise UsageError(f"{plan.output}: its name and --format {(plan.suffix or '')[1:]} contradict each other")
+        raise UsageError(f"{plan.output}: its name and the format {(plan.suffix or '')[1:]} contradict each other")
     if plan.output.suffix.lower() in _FOREIGN_SUFFIXES and not _is_folder(plan.output):
         raise UsageError(f"{plan.output}: not a format that can be written; choose one of {_known_formats()}")
 

@@ -24,6 +24,7 @@ from restore.atomic import write_atomically
 from restore.errors import WeightsError
 from restore.models import ARCHITECTURES, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
+from restore.settings import unknown
 from restore.types import Task
 
 FORMAT_VERSION = 1
@@ -38,7 +39,7 @@ CATALOGUE = {
     "denoise-lka": "denoise-lka.safetensors",
 }
 
-_REMEDY = "download it again or name another with --model; `restore models` lists what is shipped"
+_REMEDY = "download it again or name another; `restore models` lists what is shipped"
 _OTHER = "choose other weights; `restore models` lists what is shipped"
 _CONTAINERS = ("params_ema", "params", "state_dict", "model", "net")
 _PREFIXES = ("module.", "netG.")
@@ -160,7 +161,7 @@ def find_weights(name_or_path: str | Path) -> Path:
             raise WeightsError(f"{path}: {len(found)} .safetensors files in this folder; name the file")
         return found[0]
     if not path.exists():
-        raise WeightsError(f"{text}: neither a file nor one of the shipped weights ({', '.join(CATALOGUE)})")
+        raise WeightsError(f"{text}: no such file, and {unknown(text, CATALOGUE, 'model')}")
     return path
 
 
@@ -188,6 +189,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise WeightsError(f"{path}: format {version!r} is unknown, perhaps newer than this program; upgrade restore")
     if document.get("task") not in list(Task):
         raise WeightsError(f"{path}: weights for an unknown task {document.get('task')!r}; upgrade restore")
+    tlc_px = document.get("tlc_px")
+    if tlc_px is not None and (type(tlc_px) is not int or tlc_px < 1):
+        raise WeightsError(f"{path}: TLC over {tlc_px!r} pixels has no meaning; {_REMEDY}")
     if document.get("sha256") != _sha256(tensors, document):
         raise WeightsError(f"{path}: the checksum (sha256) does not match, the file is damaged; {_REMEDY}")
     return tensors, document

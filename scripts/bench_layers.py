@@ -2,6 +2,7 @@
 
 The dilated depthwise convolution in three ways that agree to rounding, forward and forward + backward:
 direct (what PyTorch does by itself), padded (zeros written out first), polyphase (plain convolutions on the phases).
+The gradients of plain depthwise convolutions of 5x5 and 7x7, PyTorch's and ours, in float32 and bfloat16.
 Layer normalisation over the channels by `F.layer_norm` on a view, and by mean and variance.
 The first half of a NAFBlock, for inference: its two convolutions whole and then gated, or each half by itself.
 """
@@ -9,6 +10,7 @@ The first half of a NAFBlock, for inference: its two convolutions whole and then
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,7 +20,14 @@ from benchmarking import Clock, hardware, interleaved, markdown_table, use_threa
 from plain_nets import PlainLayerNorm2d
 from torch import Tensor, nn
 
-from restore.models.layers import DepthwiseConv2d, GatedHalves, LayerNorm2d, SimpleGate, polyphase_depthwise_conv2d
+from restore.models.layers import (
+    DepthwiseConv2d,
+    GatedHalves,
+    LayerNorm2d,
+    SimpleGate,
+    depthwise_conv2d,
+    polyphase_depthwise_conv2d,
+)
 
 Layer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -94,6 +103,16 @@ def main() -> None:
         print(markdown_table(["kernel", "shape", "memory", *names, *names[1:]], convolution_rows))
         print(f"\nLayer normalisation over channels, {what}, ms\n")
         print(markdown_table(["layer", "shape", "memory", "arithmetic", "F.layer_norm", "F.layer_norm"], norm_rows))
+    gradient_rows = []
+    patches = [shape for shape in shapes if shape in PATCHES]
+    for dtype, kernel, shape in itertools.product((torch.float32, torch.bfloat16), (7, 5), patches):
+        x = torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        leaves = (x, torch.randn(shape[1], 1, kernel, kernel, dtype=dtype), torch.randn(shape[1], dtype=dtype))
+        ways: dict[str, Layer] = {"PyTorch's": partial(F.conv2d, padding=kernel // 2, groups=shape[1]), "ours": depthwise_conv2d}
+        seconds = time_layers(ways, leaves, backward=True, repeats=repeats, clock=clock)
+        gradient_rows.append(row(f"{kernel}×{kernel}", shape, str(dtype).removeprefix("torch."), seconds))
+    print("\nDepthwise convolution, forward + backward, channels_last, ms\n")
+    print(markdown_table(["kernel", "shape", "type", "PyTorch's", "ours", "ours"], gradient_rows))
     gate_rows = [row("gate", shape, "channels_last", time_gates(shape, repeats, clock)) for shape in shapes]
     print("\nConvolutions and gate of a NAFBlock, forward without gradients, ms\n")
     print(markdown_table(["layer", "shape", "memory", "whole", "by halves", "by halves"], gate_rows))

@@ -138,6 +138,15 @@ def chained(folder: Path, chain: Chain, limit: int | None = None) -> Protocol:
     return Protocol(folder.name, "degraded", text, task, None, samples)
 
 
+def read_rows(path: Path) -> Pixels:
+    """Return a picture as (H,W,3) float32 in [0,1]; grey is repeated.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    return _as_rows(_read(path))
+
+
 def describe_steps(chain: Chain) -> str:
     """Say in words what a chain does.
 

@@ -43,6 +43,7 @@ def test_a_preset_can_be_changed(recipe: Path) -> None:
         ("network.widht=4", "did you mean width"),
         ("network.preset=half-naf-33", "did you mean half-naf-32"),
         ("degradations.0.steps.0.sgma=[0,5]", "sgma"),
+        ("degradations.0.steps.0.kind=gausian-noise", "unknown kind 'gausian-noise'; did you mean gaussian-noise"),
         ("degradations.5.weight=1", "no degradations.5.weight"),
         ("optimiser.lr=fast", "optimiser.lr"),
         ("optimiser.lr=-1", "optimiser.lr"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from restore.inference import Restorer, find_device
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.types import Precision
+from restore.weights import WeightsInfo
 
 
 class Identity(nn.Module):
@@ -128,6 +131,105 @@ def test_the_noise_level_reaches_the_network() -> None:
 def test_a_network_that_cannot_be_told_says_so() -> None:
     with pytest.raises(UsageError, match="cannot be told"):
         Restorer(small_net())(random_picture("uint8", 8, 8, 3), sigma=0.1)
+
+
+def tlc_net(base_px: int | None = 32, **changes: Any) -> tuple[NAFNet, WeightsInfo]:
+    """A network without biases, whose features are 0 where the picture is black; and weights that ask for TLC."""
+    config = NAFNetConfig(4, (Stage(1), Stage(1)), Stage(1), (Stage(1), Stage(1)), padding="constant", **changes)
+    generator = torch.Generator().manual_seed(1)
+    network = NAFNet(config).eval()
+    with torch.no_grad():
+        for name, param in network.named_parameters():
+            noise = 0.2 * torch.randn(param.shape, generator=generator)
+            param.copy_(torch.zeros_like(param) if name.endswith("bias") else noise + (param == 1))
+    return network, WeightsInfo(Path("net.pth"), {} if base_px is None else {"tlc_px": base_px}, 0, 0)
+
+
+def lamp_in_the_dark(height: int, width: int) -> npt.NDArray[np.float32]:
+    """A black picture with one bright corner: there, local averages are far above global ones."""
+    picture = np.zeros((height, width, 3), np.float32)
+    picture[:16, :16] = 0.5 + 0.5 * random_picture("float32", 16, 16, 3)
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("said", "tlc", "expected"),
+    [(None, "auto", None), (None, "on", 384), (96, "auto", 96), (96, "on", 96), (96, "off", None)],
+)
+def test_tlc_is_as_the_weights_say_unless_asked(said: int | None, tlc: str, expected: int | None) -> None:
+    assert Restorer(*tlc_net(said), tlc=tlc).tlc_px == expected
+
+
+def test_tlc_averages_around_each_pixel_where_the_picture_is_larger() -> None:
+    network, info = tlc_net(base_px=64)
+    local, everywhere = Restorer(network, info), Restorer(network, info, tlc="off")
+    small, large = random_picture("float32", 64, 48, 3), random_picture("float32", 64, 80, 3)
+    np.testing.assert_array_equal(local(small, clip=False), everywhere(small, clip=False))
+    expected = NAFNet(network.config).eval()
+    expected.load_state_dict(network.state_dict())
+    expected.use_local_statistics(64)
+    image = torch.from_numpy(large).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            local(large, clip=False), expected(image)[0].permute(1, 2, 0).numpy(), rtol=1e-4, atol=1e-5
+        )
+    assert np.abs(local(large, clip=False) - everywhere(large, clip=False)).max() > 1e-4
+
+
+def test_tiles_equal_the_whole_under_tlc() -> None:
+    network, info = tlc_net()
+    picture = random_picture("float32", 200, 420, 3)
+    whole = Restorer(network, info, tile="off")(picture, clip=False)
+    tiled = Restorer(network, info, tile=256)(picture, clip=False)
+    assert np.abs(whole - tiled).max() < 1 / 255
+
+
+def test_tlc_asks_for_averages_over_whole_pictures() -> None:
+    network, info = tlc_net(sca_window=32)
+    for other in (network, Identity()):
+        assert Restorer(other, info).tlc_px is None
+        with pytest.raises(UsageError, match=r"--tlc on: .* leave it out"):
+            Restorer(other, info, tlc="on")
+    picture = random_picture("float32", 40, 80, 3)
+    np.testing.assert_array_equal(Restorer(network, info)(picture), Restorer(network, info, tlc="off")(picture))
+
+
+@pytest.mark.parametrize("tile", ["off", 256])
+def test_a_picture_that_tlc_would_spoil_is_restored_without_it_and_this_is_said(tile: Any) -> None:
+    network, info = tlc_net()
+    restorer, plain = Restorer(network, info, tile=tile), Restorer(network, info, tile=tile, tlc="off")
+    lamp, ordinary = lamp_in_the_dark(64, 384), random_picture("float32", 64, 384, 3)
+    restored, notes = restorer.restore(lamp)
+    assert len(notes) == 1
+    assert "restored without TLC: " in notes[0]
+    np.testing.assert_array_equal(restored, plain(lamp))
+    with pytest.warns(UserWarning, match="without TLC") as caught:
+        np.testing.assert_array_equal(restorer(lamp), restored)
+    assert [warning.filename for warning in caught] == [__file__]
+    _, notes = restorer.restore(ordinary)  # the next picture gets its local averages again
+    assert notes == ()
+    assert np.abs(restorer(ordinary) - plain(ordinary)).max() > 1e-4
+
+
+def test_half_precision_has_the_guard_too() -> None:
+    network, info = tlc_net()
+    with pytest.warns(UserWarning, match="without TLC"):
+        restored = Restorer(network, info, precision="bf16")(lamp_in_the_dark(64, 384))
+    np.testing.assert_array_equal(
+        restored, Restorer(network, info, precision="bf16", tlc="off")(lamp_in_the_dark(64, 384))
+    )
+
+
+def test_a_batch_is_restored_without_tlc_where_one_of_its_pictures_is() -> None:
+    restorer, plain = Restorer(*tlc_net()), Restorer(*tlc_net(), tlc="off")
+    pictures = [lamp_in_the_dark(64, 192), random_picture("float32", 64, 192, 3)]
+    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    restored, notes = restorer.restore(batch)
+    assert len(notes) == 1
+    assert torch.equal(restored, plain(batch))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restorer(batch[1:])
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4, 2), (0, 4, 3), (1, 4, 4, 3)])

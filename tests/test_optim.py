@@ -18,6 +18,8 @@ from restore.optim import (
     warmup_stable_decay,
 )
 
+DTYPES = (torch.bfloat16, torch.float32)
+
 
 def newton_schulz(u: Tensor) -> Tensor:
     """The iteration as published, for one matrix."""
@@ -38,6 +40,28 @@ def test_orthogonalise_brings_singular_values_near_one(shape: tuple[int, int]) -
     assert singular.max() < 1.3
     for one, other in zip(matrices, result, strict=True):
         assert torch.allclose(newton_schulz(one), other, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (48, 96), (64, 24, 3, 3)])
+def test_muon_may_iterate_in_bfloat16(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.zeros(shape)) for _ in range(2)]
+    halved, full = (Muon([weight], lr=1.0, dtype=dtype) for weight, dtype in zip(weights, DTYPES, strict=True))
+    for weight in weights:
+        weight.grad = torch.randn(shape, generator=generator.manual_seed(1))
+    halved.step()
+    full.step()
+    rows, columns = weights[0].flatten(1).shape
+    singular = torch.linalg.svdvals(weights[0].detach().flatten(1)) / max(1, rows / columns) ** 0.5
+    assert singular.min() > 0.6
+    assert singular.max() < 1.25
+    assert not torch.equal(*weights)
+    assert (weights[0] - weights[1]).norm() < 0.1 * weights[1].norm()
+    assert weights[0].dtype == torch.float32
+    (state,) = halved.state.values()
+    assert state["momentum"].dtype == torch.float32
+    assert torch.equal(state["momentum"], next(iter(full.state.values()))["momentum"])
+    assert halved.state_dict()["param_groups"] == full.state_dict()["param_groups"]
 
 
 def test_two_steps_of_muon_equal_the_definition() -> None:
@@ -71,6 +95,11 @@ def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(co
     ends = {id(network.intro.weight), id(network.ending.weight)}
     assert all(param.ndim == 4 and param.shape[1] > 1 and id(param) not in ends for param in hidden)
     assert len(hidden) > 20
+    assert isinstance(muon, Muon)
+    assert muon.dtype == torch.float32
+    (halved, _) = build_muon(network, dtype=torch.bfloat16)
+    assert isinstance(halved, Muon)
+    assert halved.dtype == torch.bfloat16
 
 
 def test_the_schedule_warms_up_and_ends_at_zero() -> None:

@@ -165,7 +165,15 @@ def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> N
     assert "<img src=x" not in page
     assert '" onfocus' not in page
     assert "b&lt;img src=x onerror=alert(1)&gt;" in page
-    for words in ("percentile bootstrap", "opencv", "options", "worst 1: ", "best 2: ", "1 identical pair (∞)"):
+    for words in (
+        "percentile bootstrap",
+        "opencv",
+        "options",
+        "worst 1: ",
+        "best 2: ",
+        "1 identical pair (∞)",
+        "95 %: ",
+    ):
         assert words in page
 
 

@@ -417,6 +417,12 @@ def test_bench_denoise_runs(script: Script, small: Path) -> None:
     assert "| FFDNet |" in script("bench_denoise.py", "--folder", small, "--limit", 1)
 
 
+def test_bench_deblur_runs(script: Script, small: Path) -> None:
+    printed = script("bench_deblur.py", "--frame", next(small.iterdir()), "--models", "denoise-fast", "--repeats", 1)
+    assert "| FFDNet |" in printed
+    assert "| denoise-fast |" in printed
+
+
 def test_bench_folder_runs(script: Script, small: Path) -> None:
     assert "| png |" in script("bench_folder.py", "--folder", small, "--copies", 1, "--repeats", 1)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from restore.errors import WeightsError
 from restore.models import NAFNet, NAFNetConfig
-from restore.models.nafnet import Stage, half_resolution_net, nafnet_gopro
+from restore.models.nafnet import Stage, half_resolution_net, nafnet_gopro, nafnet_sidd
 from restore.types import Task
 from restore.weights import CATALOGUE, FORMAT_VERSION, METADATA_KEY, find_weights, load_weights, save_weights
 
@@ -54,6 +54,13 @@ def test_save_and_load_give_the_same_network(saved: Path) -> None:
     assert not network.training
     assert (info.name, info.task, info.num_bytes) == ("small", Task.DENOISE, saved.stat().st_size)
     assert info.num_parameters == sum(param.numel() for param in network.parameters())
+
+
+def test_a_name_that_is_none_gets_the_nearest() -> None:
+    with pytest.raises(
+        WeightsError, match=r"denoise-fats: no such file, and unknown model .* did you mean denoise-fast"
+    ):
+        find_weights("denoise-fats")
 
 
 def test_saving_twice_gives_identical_bytes(saved: Path, tmp_path: Path) -> None:
@@ -199,6 +206,20 @@ def test_the_published_layout_is_recognised(tmp_path: Path) -> None:
     network, _ = load_weights(tmp_path / "gopro.pth")
     assert isinstance(network, NAFNet)
     assert network.config == config
+
+
+@pytest.mark.parametrize(("config", "tlc_px"), [(nafnet_gopro(2), 384), (nafnet_sidd(2), None)])
+def test_checkpoints_that_were_published_with_tlc_say_so(
+    tmp_path: Path, config: NAFNetConfig, tlc_px: int | None
+) -> None:
+    torch.save({"params": NAFNet(config).state_dict()}, tmp_path / "net.pth")
+    assert load_weights(tmp_path / "net.pth")[1].tlc_px == tlc_px
+
+
+def test_our_own_files_name_the_surroundings_under_tlc_themselves(saved: Path, tmp_path: Path) -> None:
+    assert load_weights(saved)[1].tlc_px is None
+    save_weights(tmp_path / "local.safetensors", randomised(SMALL), document(SMALL, tlc_px=96))
+    assert load_weights(tmp_path / "local.safetensors")[1].tlc_px == 96
 
 
 def test_a_foreign_network_is_refused_by_name(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import signal
 import sys
 import traceback
 from types import FrameType
+from typing import Annotated
 
 import typer
 
+from restore import __version__
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
 from restore.errors import RestoreError
@@ -23,6 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        console.result(f"restore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    del version  # its callback has answered
+
+
 app.command()(denoise.denoise)
 app.command()(deblur.deblur)
 app.command()(degrade.degrade)
@@ -64,8 +83,11 @@ def _explain_usage(error: Exception) -> int | None:
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         return None
-    if format_message():  # it is empty where the help page was printed instead
-        console.error(f"{format_message().rstrip('.')}; --help lists what there is")
+    message = format_message().rstrip(".")
+    if getattr(getattr(error, "param", None), "name", None) == "inputs":  # Typer takes a single path for the output
+        message = "Missing argument 'OUTPUT': name one INPUT or more, and OUTPUT last"
+    if message:  # it is empty where the help page was printed instead
+        console.error(f"{message}; --help lists what there is")
     return 2
 
 

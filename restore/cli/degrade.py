@@ -92,10 +92,10 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     """Make test material: add blur, noise and compression, in the order of a camera.
 
     Blur comes first, then camera noise, shot noise and Gaussian noise, then
-    JPEG or WebP. TIFF outputs (--format tiff) are float32 and keep shot and
-    Gaussian noise as drawn, below black and above white too, as published
-    comparisons demand. Other formats clip and round to their depth. With
-    --blur frames the input is a folder of consecutive frames of a video,
+    JPEG or WebP. TIFF outputs are float32, those of 8- and 16-bit TIFF too:
+    they keep shot and Gaussian noise as drawn, below black and above white,
+    as published comparisons demand. Other formats clip and round to their
+    depth. With --blur frames the input is a folder of consecutive frames of a video,
     sorted by the numbers in their names, and each N of them become one.
     """
     del debug  # read where errors are explained
@@ -116,8 +116,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         run.conclude(pipeline.dry_run(plan), "would degrade", {})
         return
     planning.prepare_output(plan.output)
-    if not quiet and not (noise is None and poisson is None):
-        _say_what_is_clipped(plan)
+    if not quiet:
+        _say_what_becomes_of_depths(plan, is_noisy=not (noise is None and poisson is None))
 
     def change(job: Job, photo: Photo) -> Photo:
         mean_of = frames.get(job.source, ())
@@ -185,9 +185,16 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
     return dict(windows(found, num, settings["frame_step"] or num))
 
 
-def _say_what_is_clipped(plan: Plan) -> None:
-    """Say once that some outputs cannot hold the noise as drawn."""
+def _say_what_becomes_of_depths(plan: Plan, *, is_noisy: bool) -> None:
+    """Say once that TIFF changes its depth, and that other outputs cannot hold noise as drawn."""
     from restore.images import FORMATS  # noqa: PLC0415  imported with torch
 
-    if any(FORMATS.get(job.target.suffix.lower()) != "tiff" for job in plan):
+    def is_tiff(path: Path) -> bool:
+        return FORMATS.get(path.suffix.lower()) == "tiff"
+
+    if any(is_tiff(job.source) and is_tiff(job.target) for job in plan):
+        console.say(
+            "note: TIFF outputs are float32, whatever the depth of the inputs; --format png keeps 8 and 16 bits"
+        )
+    if is_noisy and not all(is_tiff(job.target) for job in plan):
         console.say("note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn")

@@ -89,7 +89,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
     judged.explain(quiet=quiet)
     if json:
         console.result_json(reports.as_document(found, made))
-    else:
+    elif not quiet:
         show(found, made, worst)
     reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
     if save_statistics:

@@ -45,12 +45,12 @@ ListMetrics = Annotated[
     bool, typer.Option("--list-metrics", callback=_list_metrics, is_eager=True, help="List the metrics and leave.")
 ]
 Combine = Annotated[
-    str | None, typer.Option(metavar="SUM", help="Also a combined score, such as 0.5*psnr/100+0.5*ms-ssim.")
+    str | None, typer.Option(metavar="SUM", help="Also a combined score, such as 0.5*psnr/100 + 0.5*ms-ssim.")
 ]
 Channel = Annotated[Literal["rgb", "y"], typer.Option(help="Compare all channels, or the luma of BT.601 (limited).")]
 CropBorder = Annotated[int, typer.Option(min=0, metavar="N", help="Leave out N pixels along each edge.")]
 Alpha = Annotated[
-    str, typer.Option(metavar="ignore|white|black|grey|#rrggbb", help="Ignore alpha, or lay over a background.")
+    str, typer.Option(metavar="ignore|COLOUR", help="Ignore alpha, or lay over white, black, grey or #rrggbb.")
 ]
 WeightsDir = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the weights of metrics lie.")]
 FidWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the FID's Inception-v3.")]

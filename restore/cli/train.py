@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,14 +32,21 @@ class RunsByDefault(TyperGroup):
 app = typer.Typer(
     name="train",
     cls=RunsByDefault,
-    help="Train on your own photographs: restore train RECIPE DATA --out RUN (options: restore train run --help).",
+    help="Train on your own photographs: restore train RECIPE DATA --out RUN (options: restore train run --help). "
+    "Go on with a run: restore train --resume --out RUN.",
     no_args_is_help=True,
 )
 
-Recipe = Annotated[str, typer.Argument(help="Shipped recipe (denoise, denoise-fast, denoise-lka) or TOML file.")]
+SHIPPED = ("deblur", "denoise", "denoise-fast", "denoise-lka")  # as restore.config has them, which imports torch
+Recipe = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE", help=f"Shipped recipe ({', '.join(SHIPPED)}) or TOML file; with --resume that of the run."
+    ),
+]
 Clean = Annotated[
     Path | None,
-    typer.Argument(metavar="[DATA]", help="Folder of clean photographs, or a pack; the recipe degrades them."),
+    typer.Argument(metavar="DATA", help="Folder of clean photographs, or a pack, for the recipe to degrade."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder; `--model RUN` takes its weights.")]
 Degraded = Annotated[Path | None, typer.Option(help="With --reference: degraded pictures, matched by name.")]
@@ -59,7 +67,10 @@ Set = Annotated[
 Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe as TOML; train nothing.")]
 MaxMinutes = Annotated[float | None, typer.Option(min=0.01, help="Budget by time; the schedule ends with it.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget by steps.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder, to the bit.")]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with the run in --out, to the bit; RECIPE and DATA are its own if not given."),
+]
 Init = Annotated[str | None, typer.Option(help="Weights to start from: a shipped name, a weight file, a .pth, a run.")]
 Processes = Annotated[
     str, typer.Option(metavar="N|auto", help="Processes of one thread each; auto: one on each core or GPU.")
@@ -69,7 +80,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a singl
 
 @app.command()
 def run(  # noqa: PLR0917  the order is that of the help page
-    recipe: Recipe,
+    recipe: Recipe = None,
     data: Clean = None,
     out: Out = None,
     degraded: Degraded = None,
@@ -90,9 +101,14 @@ def run(  # noqa: PLR0917  the order is that of the help page
 ) -> None:
     """Train a network by a recipe (the default command, whose name may be left out)."""
     del debug  # read where errors are explained
-    from restore.config import load_config  # noqa: PLC0415  torch takes two seconds to import
+    from restore.checkpoint import list_checkpoints  # noqa: PLC0415  torch takes two seconds to import
+    from restore.config import load_config  # noqa: PLC0415  see above
 
-    config = load_config(recipe, setting or (), _budget(max_minutes, max_steps))
+    if resume and out is None:
+        raise UsageError("name the run to go on with: restore train --resume --out RUN")
+    holds_run = out is not None and bool(list_checkpoints(out))
+    chosen = recipe or _recipe_of(out, resume=resume, holds_run=holds_run)
+    config = load_config(chosen, setting or (), _budget(max_minutes, max_steps))
     if show:
         for line in config.as_toml().splitlines():
             console.result(line)
@@ -104,9 +120,13 @@ def run(  # noqa: PLR0917  the order is that of the help page
 
     from restore.distributed import is_in_team, launch, leads, number_of_processes  # noqa: PLC0415  see above
     from restore.inference import find_device  # noqa: PLC0415  see above
-    from restore.training import Material, train  # noqa: PLC0415  see above
+    from restore.training import Material, recorded_sources, train  # noqa: PLC0415  see above
 
-    _assert_apart(out, data, degraded, reference, frames)
+    named = {"clean": data, "degraded": degraded, "reference": reference, "validation": validation, "frames": frames}
+    sources = {name: path for name, path in named.items() if path is not None}
+    if resume and not sources:
+        sources = recorded_sources(out)
+    _assert_apart(out, sources)
     place = find_device(device)
     num_processes = number_of_processes(processes, place)
     if num_processes > 1 and not is_in_team():
@@ -114,10 +134,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
     if threads:
         torch.set_num_threads(threads)
     with StopRequest(watches_parent=is_in_team()) as stop:
-        material = Material.open(
-            config, clean=data, degraded=degraded, reference=reference, validation=validation, frames=frames
-        )
-        with TrainingDisplay(config, quiet=quiet) as display:
+        material = Material.open(config, **sources)
+        with TrainingDisplay(config, out, seeks_run=resume and not holds_run, quiet=quiet) as display:
             weights = train(
                 config,
                 material,
@@ -130,7 +148,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
             )
     if weights is None:
         if leads():
-            console.error(f"stopped; the state is saved, and --resume goes on with {out}")
+            console.error(f"stopped; the state is saved, and restore train --resume --out {out} goes on")
         raise typer.Exit(stop.exit_code)
     if leads():
         console.result(str(weights))
@@ -161,8 +179,21 @@ def pack(
     console.result(str(out))
 
 
-def _assert_apart(out: Path, *sources: Path | None) -> None:
-    for source in filter(None, sources):
+def _recipe_of(out: Path | None, *, resume: bool, holds_run: bool) -> Path:
+    """Return the recipe of the run that is resumed.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not resume:
+        raise UsageError(f"name a recipe: {', '.join(SHIPPED)}, or a TOML file")
+    if out is None or not holds_run:
+        raise UsageError(f"{out}: holds no run to go on with; name RECIPE and DATA to start one")
+    return out / "config.toml"
+
+
+def _assert_apart(out: Path, sources: Mapping[str, Path]) -> None:
+    for source in sources.values():
         if source.resolve() in (out.resolve(), *out.resolve().parents):
             raise UsageError(f"{out}: the run would lie among the pictures of {source}; choose another folder")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,16 @@ class TrainingDisplay:
 
     Args:
         config: of the run.
+        run_dir: where it is kept.
+        seeks_run: whether it was to be resumed, and there is none.
         quiet: show errors only.
     """
 
-    def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, *, seeks_run: bool, quiet: bool) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.seeks_run = seeks_run
         self.quiet = quiet
-        self.minutes = config.budget.minutes
         self.psnr: float | None = None
         self.last_line = 0.0
         self.named: set[str] = set()
@@ -52,7 +57,9 @@ class TrainingDisplay:
             return
         event = record["event"]
         if event == "start":
-            self._say(_started(record))
+            self._say_started(record)
+        elif event == "finished":
+            self._say(self._finished(record))
         elif event == "progress":
             text = self._progress(record)
             self.bar.update(self.task, completed=record["progress"], description=text)
@@ -71,6 +78,17 @@ class TrainingDisplay:
         elif event == "rewind":
             self._say(f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate")
 
+    def _say_started(self, record: Mapping[str, Any]) -> None:
+        if self.seeks_run:
+            self._say(f"{self.run_dir} holds no run yet: starting a new one")
+            self.seeks_run = False
+        processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
+        where = f"from step {record['step']:,}" if record["step"] else "from the start"
+        self._say(
+            f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}, "
+            f"in {record['dtype']}{processes}"
+        )
+
     def _progress(self, record: Mapping[str, Any]) -> str:
         parts = [
             f"step {record['step']:,}",
@@ -82,14 +100,16 @@ class TrainingDisplay:
             parts.append(f"{record['minutes'] * (1 / record['progress'] - 1):.0f} min left")
         return ", ".join(parts)
 
+    def _finished(self, record: Mapping[str, Any]) -> str:
+        option = "--max-steps" if self.config.budget.steps else "--max-minutes"
+        can_grow = self.config.schedule.decay_start > 0
+        found = record["best_psnr_db"]
+        best = "unknown" if found is None else f"{found:.2f} dB PSNR"
+        more = f"a larger {option} goes on with it" if can_grow else f"--init {self.run_dir} starts another run from it"
+        return (
+            f"{self.run_dir} is finished ({record['step']:,} steps, {record['minutes']:.1f} min): "
+            f"best validation {best}, weights in {self.run_dir / 'best.safetensors'}; {more}"
+        )
+
     def _say(self, message: str) -> None:
         console.say(message)
-
-
-def _started(record: Mapping[str, Any]) -> str:
-    processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
-    where = f"from step {record['step']:,}" if record["step"] else "from the start"
-    return (
-        f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}, "
-        f"in {record['dtype']}{processes}"
-    )

@@ -47,7 +47,7 @@ def encode_tiff(
     samples = pixels if alpha is None else np.dstack([pixels, alpha])
     samples = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<" if block.order == "<" else ">"))
     if len(head) + samples.nbytes + len(icc or b"") + len(xmp or b"") > 2**32 - 2**24:
-        raise ImageError("it would be larger than the 4 GiB that TIFF holds; choose --format png")
+        raise ImageError("it would be larger than the 4 GiB that TIFF holds; choose PNG (--format)")
     num_samples = samples.shape[2] if samples.ndim == 3 else 1
     row_bytes = samples.shape[1] * num_samples * samples.itemsize
     strip_rows = max(1, _STRIP_TARGET_BYTES // row_bytes)

@@ -116,7 +116,7 @@ def write_photo(
         raise ImageError(f"{path}: there is not enough memory to encode it; free some") from error
     except (cv2.error, OSError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ImageError(f"{path}: it cannot be encoded ({reason}); choose --format png or tiff") from error
+        raise ImageError(f"{path}: it cannot be encoded ({reason}); choose PNG or TIFF (--format)") from error
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -128,7 +128,7 @@ def write_photo(
 def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
     """Reduce a photograph to what the format of a suffix holds, and say so."""
     if suffix in (".pgm", ".pbm") and photo.pixels.ndim == 3:
-        raise ImageError(f"{suffix[1:].upper()} holds no colours; choose --format ppm")
+        raise ImageError(f"{suffix[1:].upper()} holds no colours; choose PPM (--format)")
     kind = FORMATS[suffix]
     return _fit_parts(_fit_metadata(_fit_samples(photo, kind, warnings), kind, warnings), kind, warnings)
 

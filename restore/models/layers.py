@@ -6,12 +6,17 @@ Shape suffixes: N batch, C channels, H height, W width.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+FAST_KERNEL = 3  # the largest whose gradients oneDNN is fast at
 
 
 class FoldingNorm(nn.Module):
@@ -182,8 +187,8 @@ class SCA(nn.Sequential):
 
     Attributes:
         local_size: side of the surroundings under TLC, in pixels of the map; None without it.
-        disagreement: of the last pass under TLC: how far the factors of a place lie from those that global averages
-            give, at most, relative to these.
+        disagreement: of the last pass under TLC: how far the factors of a place lie from those that the global averages
+            of its picture give, at most, relative to these.
 
     References:
         Chen, Chu, Zhang, Sun 2022, arXiv:2204.04676; for local averages at test time Chu, Chen, Chen, Lu 2022,
@@ -216,8 +221,9 @@ class SCA(nn.Sequential):
     def _exact_local(self, x_NCHW: Tensor, size: int) -> Tensor:
         factors: Tensor = self[1](local_mean(x_NCHW, size))
         usual = self[1](self[0](x_NCHW)).float()
-        distance = (factors.float() - usual).norm(dim=1).amax()
-        self.disagreement = float(distance / usual.norm(dim=1).amin().clamp_min(1e-6))
+        distance = (factors.float() - usual).norm(dim=1).amax((1, 2))
+        ratios = distance / usual.norm(dim=1).amin((1, 2)).clamp_min(1e-6)  # one for each picture
+        self.disagreement = float(ratios.detach().amax())
         return factors
 
 
@@ -250,7 +256,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     PyTorch's fast CPU kernel takes a dilated depthwise convolution only where its padding is small; beyond that a loop
     of about 1 GFLOP/s runs. With the padding written out the fast kernel takes any (4 to 30 times faster), but not its
-    gradient: there the phases of the image are faster. `scripts/bench_layers.py` measures all three.
+    gradient: there the phases of the image are faster. `scripts/bench_layers.py` measures all three. Gradients on a CPU
+    are our own, see `depthwise_conv2d`.
 
     Args:
         channels: C.
@@ -269,8 +276,10 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Convolve (N,C,H,W), zero padding, same size."""
         dilation, (pad_y, pad_x) = (self.dilation[0], self.dilation[1]), self.pads
-        if dilation == (1, 1) or x_NCHW.device.type != "cpu":
+        if x_NCHW.device.type != "cpu":
             return F.conv2d(x_NCHW, self.weight, self.bias, padding=self.pads, dilation=dilation, groups=self.groups)
+        if dilation == (1, 1):
+            return depthwise_conv2d(x_NCHW, self.weight, self.bias)
         if torch.is_grad_enabled():
             return polyphase_depthwise_conv2d(x_NCHW, self.weight, self.bias, dilation)
         padded = F.pad(x_NCHW, (pad_x, pad_x, pad_y, pad_y))
@@ -296,7 +305,88 @@ def polyphase_depthwise_conv2d(
     rows, columns = -(-height // p), -(-width // q)
     x_NHWC = F.pad(x_NCHW, (0, columns * q - width, 0, rows * p - height)).permute(0, 2, 3, 1)
     phases = x_NHWC.reshape(n, rows, p, columns, q, c).permute(0, 2, 4, 1, 3, 5).reshape(n * p * q, rows, columns, c)
-    padding = (weight.shape[-2] // 2, weight.shape[-1] // 2)
-    y = F.conv2d(phases.permute(0, 3, 1, 2), weight, bias, padding=padding, groups=c)
+    y = depthwise_conv2d(phases.permute(0, 3, 1, 2), weight, bias)
     y = y.permute(0, 2, 3, 1).reshape(n, p, q, rows, columns, c).permute(0, 3, 1, 4, 2, 5)
     return y.reshape(n, rows * p, columns * q, c)[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def depthwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Depthwise convolution with zero padding and the same size, whose gradients are fast on a CPU, too.
+
+    PyTorch hands the gradients to oneDNN, which is fast for the weights of kernels of 3 at most, and takes as long
+    again for the bias of larger ones. Here the input's gradient is a convolution by the turned kernel, that of a larger
+    kernel's weights is put together from overlapping pieces of 3x3, and that of the bias is a sum.
+    `scripts/bench_layers.py` measures both.
+
+    Args:
+        x_NCHW: (N,C,H,W), fastest in channels_last memory.
+        weight: (C,1,k,l), both odd.
+        bias: (C,) or None.
+
+    Returns:
+        (N,C,H,W).
+    """
+    if x_NCHW.device.type != "cpu" or not torch.is_grad_enabled() or max(weight.shape[-2:]) <= FAST_KERNEL:
+        return F.conv2d(x_NCHW, weight, bias, padding=_halves(weight), groups=len(weight))
+    if torch.is_autocast_enabled(
+        "cpu"
+    ):  # which would look at the convolution inside, and not at what is kept for later
+        dtype = torch.get_autocast_dtype("cpu")
+        x_NCHW, weight, bias = x_NCHW.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    y: Tensor = _DepthwiseConv2d.apply(x_NCHW, weight, bias)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _DepthwiseConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ANN401  torch's
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=_halves(weight), groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        turned = weight.flip(2, 3)
+        return (
+            F.conv2d(grad, turned, padding=_halves(weight), groups=len(weight)) if of_x else None,
+            _gradient_of_weight(x, grad, weight) if of_weight else None,
+            grad.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+def _gradient_of_weight(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of a depthwise kernel, in pieces of 3 taps a side that share their borders."""
+    rows, columns = weight.shape[-2:]
+    height, width = min(rows, FAST_KERNEL), min(columns, FAST_KERNEL)
+    pad_y, pad_x = _halves(weight)
+    padded = F.pad(x, (pad_x, pad_x, pad_y, pad_y))
+    piece, gradient = weight[..., :height, :width], torch.empty_like(weight)
+    for top, left in itertools.product(range(0, rows - height + 1, 2), range(0, columns - width + 1, 2)):
+        seen = padded[..., top : top + x.shape[-2] + height - 1, left : left + x.shape[-1] + width - 1]
+        gradient[..., top : top + height, left : left + width] = _gradient_of_piece(seen, grad, piece)
+    return gradient
+
+
+def _gradient_of_piece(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    x, weight = x.contiguous(memory_format=torch.channels_last), weight.contiguous()
+    found: Tensor = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        bias_sizes=None,
+        stride=[1, 1],
+        padding=[0, 0],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=len(weight),
+        output_mask=[False, True, False],
+    )[1]
+    return found
+
+
+def _halves(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[-2] // 2, weight.shape[-1] // 2

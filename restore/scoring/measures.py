@@ -13,6 +13,7 @@ from restore.errors import UsageError, WeightsError
 from restore.fetching import find_weights
 from restore.metrics import METRICS, Clamped, InceptionFid, Metric, PairFunction, score_all
 from restore.scoring.combination import COMBINED, Combination
+from restore.settings import unknown
 
 FID = "fid"
 CLAMPED_NOTE = "a negative term was taken as 0"
@@ -107,7 +108,7 @@ def load_measures(
     wanted = dict.fromkeys([*names, *(combination.weights if combination else ())])
     for name in wanted:
         if name not in METRICS:
-            raise UsageError(f"{name}: no such metric; choose from {', '.join(METRICS)}")
+            raise UsageError(unknown(name, METRICS, "metric"))
     if fid_weights is not None and not fid_weights.is_file():
         raise WeightsError(f"{fid_weights}: no such file; name the weights of the FID's Inception-v3")
     ready, left_out = {}, {}

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from restore.allocator import keep_freed_memory
 from restore.atomic import sweep_partials, write_atomically
 from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
@@ -32,7 +33,7 @@ LONGEST_SAVE_SECONDS = 300.0
 SECONDS_BETWEEN_RECORDS = 10.0
 EXPLOSION = 1000.0  # times the usual length of the gradient
 MAX_REWINDS = 5
-_REMEDY = "go on with --resume --set on_divergence=rewind, or in another folder with a lower optimiser.lr"
+_REMEDY = "resume with on_divergence=rewind (--resume --set), or start in another folder with a lower optimiser.lr"
 
 
 def train(
@@ -53,11 +54,11 @@ def train(
     Args:
         config: the recipe.
         material: pictures for training and validation.
-        run_dir: gets `config.toml`, `log.jsonl`, `curves.png`, checkpoints, `last.safetensors`, `best.safetensors` and
-            `card.md`.
+        run_dir: gets `config.toml`, `data.json`, `log.jsonl`, `curves.png`, checkpoints, `last.safetensors`,
+            `best.safetensors` and `card.md`.
         device: to compute on.
         init: weights to start from.
-        resume: go on from what the run folder holds.
+        resume: go on from what the run folder holds; nothing is done where that is finished.
         should_stop: asked before every step; the state is saved then.
         on_record: is told every record of the log.
 
@@ -71,13 +72,19 @@ def train(
         OutputError: the run folder cannot be written.
     """
     place = own_device(torch.device(device))
+    if place.type == "cpu":
+        keep_freed_memory()
     with join_team(place) as team:
         state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
         _agree(state, team)
         if team.leads:
-            _keep_recipe(config, run_dir)
+            _keep_recipe(config, material, run_dir)
         logbook = Logbook(run_dir, tensorboard=config.tensorboard, on_record=on_record, writes=team.leads)
         with contextlib.closing(logbook):
+            if config.budget.progress(state.step, state.seconds) >= 1:
+                minutes = round(state.seconds / 60, 3)
+                logbook.write("finished", step=state.step, minutes=minutes, best_psnr_db=state.best_psnr_db)
+                return run_dir / "best.safetensors"
             keeper = Keeper(config, material, run_dir, team, logbook)
             keeper.go_on_from(state)
             while True:
@@ -304,7 +311,7 @@ def _check_soundness(state: TrainState, loss: float, norm: float) -> None:
 def _agree(state: TrainState, team: Team) -> None:
     """Make sure that all start from one state, and compute in the number format that the first found faster."""
     if team.agree(state.step)[0] != team.size * state.step:
-        raise UsageError("the processes see different checkpoints; --out must lie where all machines see it")
+        raise UsageError("the processes see different checkpoints; the run folder must lie where all machines see it")
     formats = list(DTYPES.values())
     chosen = formats[int(team.agree(team.leads * formats.index(state.dtype))[0])]
     if chosen != state.dtype:
@@ -321,10 +328,12 @@ def _rewound(state: TrainState, config: TrainConfig, run_dir: Path, team: Team, 
     return good
 
 
-def _keep_recipe(config: TrainConfig, run_dir: Path) -> None:
+def _keep_recipe(config: TrainConfig, material: Material, run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         sweep_partials(run_dir)
         write_atomically(run_dir / "config.toml", config.as_toml().encode())
+        if material.sources:
+            material.record(run_dir)
     except OSError as error:
-        raise OutputError(f"{run_dir}: {error.strerror or error}; choose another --out") from error
+        raise OutputError(f"{run_dir}: {error.strerror or error}; choose another run folder (--out)") from error

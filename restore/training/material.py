@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from restore.atomic import write_atomically
 from restore.config import TrainConfig
 from restore.data import (
     Batch,
@@ -35,8 +38,11 @@ from restore.metrics import psnr
 
 VALIDATION_SIZE = 256
 VALIDATION_PICTURES = 32  # at most
+INVISIBLE_DB = 45.0  # pictures that need nothing would else outweigh all that need something
 PARTS_OF_FRAMES = ((0.0, 0.9), (0.9, 1.0))  # of every video, for training and validation
 OTHER_SAMPLES = 1_000_003  # added to the seed by each rewind
+SOURCES = ("clean", "degraded", "reference", "validation", "frames")
+SOURCES_FILE = "data.json"
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,14 @@ class Material:
         held_out: what the moving average is validated on.
         pictures: number of training pictures in each folder, for the record.
         is_paired: whether everything is pairs, which no recipe degrades.
+        sources: the paths that it was opened from, by the names of `open`.
     """
 
     training: Source
     held_out: Source
     pictures: dict[str, int]
     is_paired: bool = False
+    sources: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -84,12 +92,14 @@ class Material:
             NothingToDoError: no pictures.
         """
         cache_bytes = int(config.data.cache_gb * 1e9)
+        given = dict(zip(SOURCES, (clean, degraded, reference, validation, frames), strict=True))
+        sources = {name: path for name, path in given.items() if path is not None}
         if degraded is None and reference is None and clean is not None:
             source: Source = open_photos(clean, cache_bytes=cache_bytes)
         elif degraded is not None and reference is not None and clean is None:
             source = open_pairs(degraded, reference, cache_bytes=cache_bytes)
         else:
-            raise UsageError("name either a folder of clean photographs, or --degraded with --reference")
+            raise UsageError("name either a folder of clean photographs, or pairs: --degraded with --reference")
         if clean and not config.degradations:
             raise UsageError("the recipe degrades nothing: add a [[degradations]] table, or give pairs")
         if validation is None:
@@ -99,10 +109,11 @@ class Material:
         else:
             training = source
             held_out = open_pairs(validation / "degraded", validation / "reference", cache_bytes=cache_bytes)
+        pictures = _by_folder(training, reference if clean is None else clean)
         if frames is None:
-            return cls(training, held_out, describe(training), is_paired=clean is None)
+            return cls(training, held_out, pictures, is_paired=clean is None, sources=sources)
         if clean is None:
-            raise UsageError("--frames goes with clean photographs, not with pairs")
+            raise UsageError("frames of a video go with clean photographs, not with pairs")
         share, largest_px = config.data.frames_share, max(stage.size for stage in config.patches)
         moving, later = (
             open_frames(
@@ -118,8 +129,26 @@ class Material:
         return cls(
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),
-            describe(training) | {frames.name: len(moving.photos)},
+            pictures | {frames.resolve().name: len(moving.photos)},
+            sources=sources,
         )
+
+    def record(self, run_dir: Path) -> None:
+        """Write down in a run folder where the pictures lie, for `recorded_sources`.
+
+        Raises:
+            OSError: as the system says it.
+        """
+        paths = {name: str(path.absolute()) for name, path in self.sources.items()}
+        write_atomically(run_dir / SOURCES_FILE, (json.dumps(paths, indent=2) + "\n").encode())
+
+
+def recorded_sources(run_dir: Path) -> dict[str, Path]:
+    """Return what `Material.open` took for a run, by the names of its arguments; nothing where the run does not say."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # an older run, or a file edited by hand
+        found = json.loads((run_dir / SOURCES_FILE).read_text(encoding="utf-8"))
+        return {name: Path(path) for name, path in found.items() if name in SOURCES}
+    return {}
 
 
 def training_samples(config: TrainConfig, material: Material, num_rewinds: int = 0) -> TrainSamples:
@@ -175,7 +204,8 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
         device: of the network.
 
     Returns:
-        The mean PSNR in dB, and the first samples as (N,3,H,3W): degraded, restored, reference.
+        The mean PSNR in dB, 45 counting for all above, and the first samples as (N,3,H,3W): degraded, restored,
+        reference.
 
     Raises:
         NothingToDoError: too many pictures cannot be read.
@@ -186,10 +216,20 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
     for index in range(0, len(source), math.ceil(len(source) / VALIDATION_PICTURES)):
         degraded, reference = _central_sample(pictures.read(index), index, config)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
-        scores.append(min(psnr(reference, restored), 100.0))
+        scores.append(min(psnr(reference, restored), INVISIBLE_DB))
         if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
             rows.append(torch.cat([degraded, restored, reference], dim=-1))
     return statistics.fmean(scores), torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
+
+
+def _by_folder(source: Source, root: Path | None) -> dict[str, int]:
+    """Count the pictures of each first folder; those in none under the name of the folder that was given."""
+    counts = describe(source)
+    loose = counts.pop(".", 0)
+    if not loose or root is None:
+        return counts
+    name = root.resolve().name
+    return {name: loose + counts.get(name, 0)} | {other: num for other, num in counts.items() if other != name}
 
 
 def _central_sample(picture: Picture, index: int, config: TrainConfig) -> tuple[Tensor, Tensor]:

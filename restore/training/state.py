@@ -100,7 +100,7 @@ class TrainState:
         if "noise_level.weight" not in ours:  # whoever was told the noise level restores without it, too
             theirs.pop("noise_level.weight", None)
         new = {"noise_level.weight"} - theirs.keys()  # a network that was told nothing so far can learn to be
-        known = {_block_of(key) for key in theirs} | {None}
+        known = {_block_of(key) for key in theirs}
         new |= {key for key in ours if _block_of(key) not in known}
         for key in sorted(ours.keys() | theirs.keys()):
             if key not in new and (key not in ours or key not in theirs or ours[key].shape != theirs[key].shape):
@@ -153,7 +153,7 @@ def prepare_state(
     """
     found = list_checkpoints(run_dir)
     if found and not resume:
-        raise UsageError(f"{run_dir}: holds a run already; --resume goes on with it, or choose another folder")
+        raise UsageError(f"{run_dir}: holds a run already; resume it (--resume), or choose another folder")
     if not found and (run_dir / "best.safetensors").exists():
         raise UsageError(f"{run_dir}: holds weights but no checkpoint to go on from; choose another folder")
     if not found:
@@ -162,8 +162,9 @@ def prepare_state(
         return state
     state = TrainState.fresh(config, device)
     state.load_dict(_saved_for(config, run_dir))
-    if state.num_processes != team.size:
-        raise UsageError(f"{run_dir}: {state.num_processes} process(es) trained this run; resume with as many")
+    num = state.num_processes
+    if num != team.size:
+        raise UsageError(f"{run_dir}: {num} process(es) trained this run; resume with as many (--processes {num})")
     return state
 
 
@@ -192,7 +193,8 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         if candidate is not None and _is_stable(config, candidate):
             return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}
     told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
-    raise UsageError(f"{run_dir}: the run has another recipe ({told}); restore it, or choose another folder")
+    remedy = "leave recipe and settings out to go on with its own, or choose another folder"
+    raise UsageError(f"{run_dir}: the run has another recipe ({told}); {remedy}")
 
 
 def _is_stable(config: TrainConfig, saved: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.cli.conftest import run_command
+from tests.cli.conftest import load_pixels, run_command
 
 NOTE = "note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn"
 
@@ -170,7 +170,7 @@ def test_existing_outputs(photos: Path, tmp_path: Path) -> None:
     kept = write(out / "a.png", ramp(5, 5))
     refused = degrade(photos, out, "--noise", 5)
     assert refused.returncode == 2
-    assert str(kept) in errors(refused)[0]
+    assert f"{kept} exists already; " in errors(refused)[0]
     assert "--overwrite" in errors(refused)[0]
     assert [path.name for path in out.rglob("*")] == ["a.png"]
     assert degrade(photos, out, "--noise", 5, "--skip-existing").returncode == 0
@@ -178,6 +178,18 @@ def test_existing_outputs(photos: Path, tmp_path: Path) -> None:
     assert (out / "sub/b.png").exists()
     assert degrade(photos, out, "--noise", 5, "--overwrite").returncode == 0
     assert read(kept).shape == (60, 80, 3)
+    assert f"{kept} and 2 more exist already; " in errors(degrade(photos, out, "--noise", 5))[0]
+
+
+@pytest.mark.parametrize(("options", "num_notes"), [((), 1), (("--format", "png"), 0)])
+def test_a_tiff_that_becomes_float_is_no_surprise(tmp_path: Path, options: tuple[str, ...], num_notes: int) -> None:
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/x.tif", ramp().astype(np.uint16) * 257)
+    done = degrade(tmp_path / "in", tmp_path / "out", "--blur", "gaussian", "--blur-size", 1, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("note: TIFF outputs are float32") == num_notes
+    written = next((tmp_path / "out").iterdir())
+    assert (load_pixels(written) if options else read(written)).dtype == (np.uint16 if options else np.float32)
 
 
 def test_output_inside_the_input_is_not_read_again(photos: Path) -> None:

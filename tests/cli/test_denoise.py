@@ -622,13 +622,6 @@ def test_bad_weights_are_refused_before_anything_is_written(
     assert not files_below(tmp_path / "out")
 
 
-def test_weights_for_another_task_are_named(restore: Restore, photographs: Path, tmp_path: Path) -> None:
-    document = {"name": "sharp", "task": "deblur", "architecture": "nafnet", "network": SMALL.as_dict()}
-    save_weights(tmp_path / "sharp.safetensors", NAFNet(SMALL), document)
-    finished = restore("denoise", photographs, "out", "--model", "sharp.safetensors")
-    one_line_error(finished, 4, "expected weights to denoise, found weights to deblur")
-
-
 def test_weights_of_another_network_are_named_with_what_was_expected(
     restore: Restore, photographs: Path, tmp_path: Path
 ) -> None:
@@ -654,14 +647,3 @@ def test_official_checkpoints_work(restore: Restore, photographs: Path, tmp_path
 def test_a_missing_device_has_its_code(restore: Restore, photographs: Path) -> None:
     one_line_error(restore("denoise", photographs, "out", "--device", "cuda"), 6, "CUDA", "--device cpu")
     one_line_error(restore("denoise", photographs, "out", "--device", "tpu"), 2, "tpu")
-
-
-def test_usage_errors_have_their_code(restore: Restore, photographs: Path) -> None:
-    for options in (
-        ["--strength", "2"],
-        ["--tile", "12"],
-        ["--tile", "big"],
-        ["--precision", "int4"],
-        ["--quality", "0"],
-    ):
-        one_line_error(restore("denoise", photographs, "out", *options), 2)

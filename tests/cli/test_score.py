@@ -72,6 +72,15 @@ def test_table_protocol_and_worst(folders: tuple[Path, Path]) -> None:
     assert "opencv" in text
 
 
+def test_quiet_prints_errors_and_the_json_that_is_asked_for(folders: tuple[Path, Path]) -> None:
+    done = score(*folders, "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads(score(*folders, "-q", "--json").stdout)["metrics"]
+    failed = score(*folders, "-q", "--fail-under", "psnr=90")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "below the limit" in failed.stderr
+
+
 def test_json_is_the_same_twice_and_finite(folders: tuple[Path, Path]) -> None:
     reference, restored = folders
     write(restored / "set/1.tif", picture(1))
@@ -161,7 +170,8 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
     [
         (("ref", "missing"), 2, "missing: no such file or folder"),
         (("ref", "empty"), 3, "empty: no pictures"),
-        (("ref", "ref", "--metrics", "psnr,niqe"), 2, "niqe: no such metric"),
+        (("ref", "ref", "--metrics", "psnr,niqe"), 2, "unknown metric 'niqe'; there are psnr, ssim"),
+        (("ref", "ref", "--metrics", "sism"), 2, "did you mean ssim?"),
         (("ref", "out", "missing"), 2, "missing: no such file or folder"),
         (("ref", "out", "out"), 2, "stands there twice"),
         (("ref", "out", "--combine", "psnr*ssim"), 2, "no number times one metric"),
@@ -445,7 +455,7 @@ def test_scores_are_printed_before_a_report_fails(
 
     monkeypatch.setattr(reports, "write_reports", fails)
     with pytest.raises(OutputError, match="full"):
-        score_command(folders[0], [folders[1]], csv=tmp_path / "scores.csv", quiet=True)
+        score_command(folders[0], [folders[1]], csv=tmp_path / "scores.csv")
     assert "PSNR dB ↑" in capsys.readouterr().out
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from restore import atomic
-from restore.config import load_config
+from restore.cli.train import SHIPPED
+from restore.config import RECIPES, load_config
 from restore.models import NAFNet
 from restore.weights import load_weights, save_weights
 from tests.cli.conftest import Restore, noisy_picture, save
@@ -176,6 +177,47 @@ def test_a_run_is_not_overwritten_nor_changed(restore: Restore, recipe: Path, ph
     assert is_one_line(restore(*run), 2, "--resume")
     assert is_one_line(restore(*run, "--resume", "--set", "seed=4"), 2, "seed was 0 and is 4")
     assert is_one_line(restore(*run, "--resume", "--processes", "2"), 2, "1 process(es)")
+
+
+def test_a_run_knows_its_recipe_and_data(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    stable = ("--set", "schedule={kind='stable-decay'}")
+    pairs = ("--degraded", photographs.name, "--reference", photographs.name)
+    assert restore("train", recipe, "--out", "run", *pairs, *stable, "--max-steps", "8").returncode == 0
+    recipe.unlink()
+    assert 'kind = "stable-decay"' in restore("train", "--resume", "--out", "run", "--show").stdout
+    longer = restore("train", "--resume", "--out", "run", "--max-steps", "16")
+    assert longer.returncode == 0, longer.stderr
+    assert "training from step 6 on 3 pictures" in longer.stderr
+    assert load_weights(tmp_path / "run" / "last.safetensors")[1].document["training"]["steps"] == 16
+    assert is_one_line(restore("train", "--resume", "--out", "run", "--set", "seed=4"), 2, "seed was 0 and is 4")
+    assert is_one_line(restore("train", "--resume", "--out", "other"), 2, "other", "RECIPE")
+    for words in (("--resume",), ("run", "--resume"), (tmp_path / "run", "--resume")):
+        assert is_one_line(restore("train", *words), 2, "--resume --out RUN")
+    assert is_one_line(restore("train", "--out", "other"), 2, "denoise-fast")
+    (photographs / "a.png").unlink()
+    moved = restore("train", "--resume", "--out", "run", "--degraded", photographs, "--reference", tmp_path / "none")
+    assert is_one_line(moved, 2, "none")
+
+
+def test_resuming_says_whether_there_is_something_to_resume(restore: Restore, recipe: Path, photographs: Path) -> None:
+    run = ("train", recipe, photographs, "--out", "run", "--resume")
+    started = restore(*run)
+    assert started.returncode == 0
+    assert started.stderr.count("run holds no run yet: starting a new one") == 1
+    finished = restore(*run)
+    assert finished.returncode == 0
+    assert finished.stdout == started.stdout
+    said = finished.stderr.splitlines()
+    assert len(said) == 1, said
+    assert all(word in said[0] for word in ("finished (6 steps", "dB PSNR", "run/best.safetensors", "--init run"))
+    assert restore(*run, "--quiet").stderr == ""
+    stable = (*run[:-2], "stable", "--set", "schedule={kind='stable-decay'}")
+    assert restore(*stable).returncode == 0
+    assert "a larger --max-steps" in restore(*stable, "--resume").stderr
+
+
+def test_the_help_names_every_recipe() -> None:
+    assert SHIPPED == RECIPES
 
 
 def test_a_loss_that_diverges_stops_with_its_code_and_keeps_nothing_bad(

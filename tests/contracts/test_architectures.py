@@ -144,6 +144,19 @@ def test_folding_does_not_change_the_result(name: str) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) < num_parameters
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_local_statistics_change_nothing_where_they_cover_the_map_or_a_window_was_learnt(name: str) -> None:
+    network, image = build(name), picture(2, 48, 64)
+    keys, expected = list(network.state_dict()), network(image)
+    network.use_local_statistics(64)
+    assert torch.equal(network(image), expected)
+    network.use_local_statistics(16)
+    assert torch.equal(network(image), expected) != network.config.averages_globally
+    assert (network.statistics_disagreement() > 0) == network.config.averages_globally
+    assert list(network.state_dict()) == keys
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_gradients_of_a_block_are_right(name: str) -> None:
     block = Stage(1, **BLOCKS[name]).build(2, window=4).eval().double()

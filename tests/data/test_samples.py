@@ -11,11 +11,12 @@ import torch
 
 from restore.data import Pairs, Photos, Request, TrainSamples, open_photos
 from restore.data.samples import collate
-from restore.degradations import Chain, GaussianNoise, Jpeg
+from restore.degradations import Chain, DefocusBlur, GaussianBlur, GaussianNoise, Jpeg, gaussian_blur
 from restore.images import Photo, write_photo
 
 CLEAN = [Chain(steps=())]
 NOISE = [Chain(steps=(GaussianNoise(sigma=(0.0, 0.2)),))]
+BLUR = [Chain(steps=(GaussianBlur(sigma=(2.0, 2.0)),))]
 
 
 def photos(*pictures: np.ndarray[Any, Any]) -> Photos:
@@ -28,8 +29,9 @@ def random(height: int, width: int, dtype: Any = np.uint8) -> np.ndarray[Any, An
 
 
 @pytest.mark.parametrize("size", [8, 32])
-def test_patches_have_their_size_even_where_photographs_are_smaller(size: int) -> None:
-    samples = TrainSamples(photos(random(50, 60), random(20, 90), random(5, 7), random(1, 1)), NOISE, seed=0)
+@pytest.mark.parametrize("chains", [NOISE, BLUR], ids=["noise", "blur"])
+def test_patches_have_their_size_even_where_photographs_are_smaller(size: int, chains: list[Chain]) -> None:
+    samples = TrainSamples(photos(random(50, 60), random(20, 90), random(5, 7), random(1, 1)), chains, seed=0)
     batch = collate([samples[Request(index, size)] for index in range(20)])
     assert batch.degraded.shape == batch.reference.shape == (20, 3, size, size)
     assert batch.degraded.is_contiguous(memory_format=torch.channels_last)
@@ -88,6 +90,41 @@ def test_noise_has_the_level_that_the_network_is_told() -> None:
     assert told.min() < 0.02
 
 
+def test_the_margin_is_the_greatest_reach_of_the_chains() -> None:
+    defocus = Chain(steps=(DefocusBlur(radius=(0.5, 3.2)), GaussianBlur(sigma=(0.0, 1.5)), *NOISE[0].steps))
+    assert TrainSamples(photos(random(9, 9)), [*CLEAN, *BLUR, defocus], seed=0).margin_px == 8
+    for chains in (None, CLEAN, NOISE):
+        assert TrainSamples(photos(random(9, 9)), chains, seed=0).margin_px == 0
+
+
+def test_what_lies_beside_a_patch_moves_into_it() -> None:
+    picture = np.zeros((20, 20, 3), np.uint8)  # room for one patch of 8 and a margin of 6 on each side
+    picture[5, 9] = 255  # right above it
+    samples = TrainSamples(photos(picture), BLUR, seed=0)
+    whole = gaussian_blur(torch.from_numpy(picture).permute(2, 0, 1) / 255, 2.0)[:, 6:14, 6:14]
+    for index in range(16):
+        sample = samples[Request(index, 8)]
+        assert sample.degraded.shape == sample.reference.shape == (3, 8, 8)
+        assert not sample.reference.any()
+        assert sample.degraded.max() > 0.02
+        torch.testing.assert_close(sample.degraded.flatten().sort().values, whole.flatten().sort().values)
+
+
+def test_the_reference_of_a_patch_with_a_margin_is_cut_like_the_blurred_one() -> None:
+    samples = TrainSamples(photos(random(60, 70)), [Chain(steps=(GaussianBlur(sigma=(0.3, 0.3)),))], seed=0)
+    for index in range(10):
+        degraded, _, reference = samples[Request(index, 16)]
+        assert (degraded - reference).square().mean() < (reference - reference.mean()).square().mean() / 10
+
+
+def test_noise_needs_no_margin_and_takes_whole_pictures() -> None:
+    picture = random(16, 16)
+    sample = TrainSamples(photos(picture), NOISE, seed=0)[Request(0, 16)]
+    whole = torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    turned = [view.rot90(turns, (1, 2)) for view in (whole, whole.flip(1)) for turns in range(4)]
+    assert sum(torch.equal(sample.reference, view) for view in turned) == 1
+
+
 def test_shares_of_grey_and_told_samples() -> None:
     samples = TrainSamples(photos(random(9, 9)), NOISE, seed=0, told_share=0.5, grey_share=0.5)
     degraded, told, reference = collate([samples[Request(index, 8)] for index in range(60)])
@@ -102,6 +139,13 @@ def test_shares_of_grey_and_told_samples() -> None:
 def test_what_has_no_noise_level_is_never_told() -> None:
     chains = [Chain(steps=(Jpeg(quality=(30, 60)),))]
     assert TrainSamples(photos(random(20, 20)), chains, seed=0, told_share=1.0)[Request(0, 16)].told == -1
+
+
+def test_pairs_are_cut_without_a_margin() -> None:
+    source = Pairs(photos(255 - random(12, 12)), photos(random(12, 12)))
+    plain, chained = (TrainSamples(source, chains, seed=0)[Request(0, 12)] for chains in (None, BLUR))
+    assert torch.equal(plain.degraded, chained.degraded)
+    assert torch.equal(plain.reference, chained.reference)
 
 
 def test_both_pictures_of_a_pair_are_cut_and_turned_alike() -> None:

@@ -15,21 +15,27 @@ from restore.degradations import (
     Jpeg,
     PoissonNoise,
     Webp,
+    brighten_highlights,
+    convolve,
     defocus_blur,
     draw,
+    draw_motion,
     gaussian_blur,
     gaussian_noise,
     jpeg,
+    kernel_of,
+    motion_blur,
     poisson_noise,
     to_linear,
     to_srgb,
+    trajectory,
     webp,
 )
 
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "gaussian-blur", "sigma": [0.2, 1.5]},
     {"kind": "defocus-blur", "radius": [0.5, 3], "blades": 6},
-    {"kind": "motion-blur", "length": [2, 6], "layers": 0.5, "highlights": 0.5, "frame": 200},
+    {"kind": "motion-blur", "length": [2, 6], "layers": 0.5, "highlights": 0.5, "frame": 200, "display": 0.5},
     {"kind": "camera-noise", "shot": [1e-4, 1e-2]},
     {"kind": "poisson-noise", "peak": [50, 500]},
     {"kind": "gaussian-noise", "sigma": [0, 50]},
@@ -172,6 +178,7 @@ def test_the_reference_of_a_blurred_photograph_is_sharp() -> None:
         ({"kind": "motion-blur", "length": [-1, 3]}, "greater than or equal to 0"),
         ({"kind": "motion-blur", "length": [0, 3], "layers": 2}, "less than or equal to 1"),
         ({"kind": "motion-blur", "length": [0, 3], "layer": 1}, "did you mean layers"),
+        ({"kind": "motion-blur", "length": [0, 3], "display": 2}, "less than or equal to 1"),
     ],
 )
 def test_refusals(step: dict[str, Any], message: str) -> None:
@@ -224,13 +231,83 @@ def test_motion_blur_of_no_length_is_the_identity(settings: dict[str, Any]) -> N
     assert (with_layers - picture()).abs().max() < 0.03  # highlights alone differ, by what they were above 0.98
 
 
+def stripes() -> torch.Tensor:
+    """Three quarters white, one quarter black."""
+    image = torch.zeros(3, 32, 32)
+    image[:, ::2] = image[:, :, ::2] = 1
+    return image
+
+
 @pytest.mark.parametrize("settings", [{}, {"rotation": 0, "zoom": 0}])
-def test_motion_blur_adds_up_in_linear_light(settings: dict[str, Any]) -> None:
-    stripes = torch.zeros(3, 32, 32)
-    stripes[:, ::2] = stripes[:, :, ::2] = 1
-    means = [motion(30, 30, **settings).degrade(stripes, seeded(seed))[:, 8:-8, 8:-8].mean() for seed in range(5)]
-    expected = to_srgb(torch.tensor(0.75))
-    assert sum(map(float, means)) / 5 == pytest.approx(float(expected), abs=0.02)  # 0.88, and not 0.75
+@pytest.mark.parametrize(("display", "expected"), [(0, 0.8808), (1, 0.75)])  # to_srgb(0.75), and the plain mean
+def test_motion_blur_adds_up_in_linear_light_or_as_values_stand(
+    settings: dict[str, Any], display: float, expected: float
+) -> None:
+    steps = motion(30, 30, display=display, **settings)
+    means = [steps.degrade(stripes(), seeded(seed))[:, 8:-8, 8:-8].mean() for seed in range(5)]
+    assert sum(map(float, means)) / 5 == pytest.approx(expected, abs=0.02)
+
+
+def test_values_are_averaged_as_they_stand_by_their_probability() -> None:
+    steps = motion(30, 30, rotation=0, zoom=0, display=0.3)
+    means = [float(steps.degrade(stripes(), seeded(seed))[:, 8:-8, 8:-8].mean()) for seed in range(100)]
+    assert 15 < sum(mean < 0.815 for mean in means) < 45
+
+
+@pytest.mark.parametrize("display", [0.0, 1.0])
+@pytest.mark.parametrize("highlights", [0.0, 1.0])
+def test_motion_blur_is_that_of_the_functions(display: float, highlights: float) -> None:
+    def light_and_generator() -> tuple[torch.Tensor, torch.Generator]:
+        """The picture to average, and the generator after the draws that come before the path."""
+        generator = seeded(4)
+        gain = 1.0
+        if highlights:
+            torch.rand((), generator=generator)
+            gain = 6 ** float(torch.rand((), generator=generator))
+        if display:
+            torch.rand((), generator=generator)
+            return picture(), generator
+        return brighten_highlights(to_linear(picture()), gain), generator
+
+    def as_shown(light: torch.Tensor) -> torch.Tensor:
+        light = light.clamp(0, 1)
+        return light if display else to_srgb(light)
+
+    settings = {"display": display, "highlights": highlights}
+    light, generator = light_and_generator()
+    expected = as_shown(convolve(light, kernel_of(trajectory(generator, 7))))
+    still = motion(7, 7, rotation=0, zoom=0, **settings)
+    torch.testing.assert_close(still.degrade(picture(), seeded(4)), expected, atol=1e-6, rtol=1e-6)
+    light, generator = light_and_generator()
+    turning = draw_motion(generator, 7, (24, 20), rotation=0.3, zoom=0.1)
+    expected = as_shown(motion_blur(light, turning))
+    torch.testing.assert_close(motion(7, 7, **settings).degrade(picture(), seeded(4)), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_highlights_are_no_brighter_than_white_where_values_are_averaged_as_they_stand() -> None:
+    lamp = torch.zeros(1, 33, 33)
+    lamp[:, 14:19, 14:19] = 1
+    for seed in range(5):
+        blurred = motion(9, 9, highlights=1, display=1, rotation=0, zoom=0).degrade(lamp, seeded(seed))
+        assert blurred.sum().item() == pytest.approx(25, rel=0.01)  # as many values as before, elsewhere
+
+
+@pytest.mark.parametrize(
+    ("step", "reach_px"),
+    [
+        ({"kind": "gaussian-blur", "sigma": [0.2, 1.5]}, 4.5),
+        ({"kind": "defocus-blur", "radius": [0.5, 3]}, 3),
+        ({"kind": "motion-blur", "length": [2, 25]}, 12.5),
+        *((step, 0) for step in EVERYTHING[3:]),
+    ],
+)
+def test_a_step_knows_how_far_it_reaches(step: dict[str, Any], reach_px: float) -> None:
+    assert chain(step).reach_px == reach_px
+
+
+def test_the_reach_of_a_chain_is_that_of_all_its_steps() -> None:
+    assert chain().reach_px == 0
+    assert chain(*EVERYTHING).reach_px == 4.5 + 3 + 3
 
 
 def test_motion_blur_is_clipped_and_highlights_leave_streaks() -> None:

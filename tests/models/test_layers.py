@@ -17,6 +17,8 @@ from restore.models.layers import (
     GroupNorm2d,
     LayerNorm2d,
     SimpleGate,
+    depthwise_conv2d,
+    local_mean,
     polyphase_depthwise_conv2d,
 )
 
@@ -141,6 +143,84 @@ def test_sca_with_a_window_knows_only_the_surroundings() -> None:
     assert 12 <= rows.max() - rows.min() + 1 <= 24
 
 
+def naive_local_mean(x: Tensor, size: int) -> Tensor:
+    """The mean of the square around every pixel, each summed by itself, in float64."""
+    height, width = x.shape[-2:]
+    rows, columns = min(size, height), min(size, width)
+    means = torch.empty(x.shape, dtype=torch.float64)
+    for y, x_ in product(range(height), range(width)):
+        top = min(max(y - (rows - 1) // 2, 0), height - rows)
+        left = min(max(x_ - (columns - 1) // 2, 0), width - columns)
+        means[..., y, x_] = x[..., top : top + rows, left : left + columns].double().mean((-2, -1))
+    return means
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("size", [1, 2, 5, 6, 9, 40])
+def test_local_means_are_those_of_the_square_around_every_pixel(size: int, memory: torch.memory_format) -> None:
+    for height, width in [(1, 1), (1, 9), (13, 4), (11, 12)]:
+        x = rand(2, 18, height, width).contiguous(memory_format=memory)
+        torch.testing.assert_close(local_mean(x, size), naive_local_mean(x, size).float(), atol=1e-7, rtol=1e-6)
+        assert local_mean(x, size).is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8])
+def test_local_means_are_exact_far_from_zero(size: int) -> None:
+    x = 1e4 + rand(1, 3, 40, 30)
+    error = local_mean(x, size).double() - naive_local_mean(x, size)
+    assert error.abs().max() <= 0.51 * 2**-10  # half of what two neighbouring float32 numbers differ by there
+
+
+def test_local_means_of_bfloat16_are_rounded_once() -> None:
+    x = (100 + rand(1, 2, 9, 20)).bfloat16()
+    means = local_mean(x, 4)
+    assert means.dtype == torch.bfloat16
+    assert torch.equal(means, naive_local_mean(x, 4).bfloat16())
+
+
+@torch.no_grad()
+def test_sca_under_tlc_maps_exact_local_means() -> None:
+    sca = SCA(4)
+    x = rand(2, 4, 10, 7)
+    everywhere = sca(x)
+    sca.local_size = 10
+    assert torch.equal(sca(x), everywhere)
+    assert sca.disagreement == 0
+    sca.local_size = 6
+    torch.testing.assert_close(sca(x), sca[1](naive_local_mean(x, 6).float()))
+    far = ((sca(x) - everywhere).norm(dim=1).amax((1, 2)) / everywhere.norm(dim=1).flatten()).max()
+    assert sca.disagreement == pytest.approx(float(far), rel=1e-5)
+    assert sorted(sca.state_dict()) == ["1.bias", "1.weight"]
+
+
+def test_gradients_go_through_local_means() -> None:
+    sca = SCA(2).double()
+    sca.local_size = 3
+    x = rand(1, 2, 5, 4, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, *_: sca(x), (x, *sca.parameters()), fast_mode=True)
+
+
+def test_the_disagreement_of_a_batch_is_the_greatest_of_its_pictures() -> None:
+    sca = SCA(3)
+    sca.local_size = 4
+    pictures = torch.stack([1 + rand(3, 8, 9), 50 * rand(3, 8, 9, seed=1), 0.01 * rand(3, 8, 9, seed=2)])
+    alone = []
+    for picture in pictures:
+        sca(picture[None])
+        alone.append(sca.disagreement)
+    sca(pictures)
+    assert sca.disagreement == pytest.approx(max(alone), rel=1e-5)
+
+
+def test_sca_with_a_window_keeps_it_under_tlc() -> None:
+    sca = SCA(3, window=6)
+    x = rand(1, 3, 16, 20)
+    trained = sca(x)
+    sca.local_size = 4
+    assert torch.equal(sca(x), trained)
+    assert sca.disagreement == 0
+
+
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dilation", [2, 3, 4])
@@ -189,6 +269,37 @@ def test_depthwise_takes_rows_and_columns(*, kernel: tuple[int, int], dilation: 
             x = rand(2, 8, *size).contiguous(memory_format=memory)
             direct = F.conv2d(x, layer.weight, layer.bias, 1, padding, dilations, 8)
             torch.testing.assert_close(layer(x), direct, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("kernel", [(5, 5), (7, 7), (13, 13), (1, 7), (5, 1), (3, 9)])
+def test_gradients_of_large_depthwise_kernels_are_those_of_torch(
+    kernel: tuple[int, int], memory: torch.memory_format
+) -> None:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    for height, width in [(1, 1), (9, 7), (16, 33)]:
+        leaves = (
+            rand(2, 5, height, width, seed=1).double().contiguous(memory_format=memory).requires_grad_(),
+            rand(5, 1, *kernel, seed=2).double().requires_grad_(),
+            rand(5, seed=3).double().requires_grad_(),
+        )
+        upstream = rand(2, 5, height, width, seed=4).double()
+        ours = torch.autograd.grad(depthwise_conv2d(*leaves), leaves, upstream)
+        direct = torch.autograd.grad(F.conv2d(*leaves, padding=padding, groups=5), leaves, upstream)
+        torch.testing.assert_close(ours, direct, atol=1e-10, rtol=1e-10)
+
+
+def test_large_depthwise_kernels_follow_autocast_and_what_needs_no_gradient() -> None:
+    x, weight = rand(2, 8, 12, 12, seed=1), rand(8, 1, 5, 5, seed=2).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = depthwise_conv2d(x, weight, None)
+        plain = F.conv2d(x, weight, None, padding=2, groups=8)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, plain)
+    (ours,) = torch.autograd.grad(y.float().square().sum(), weight)
+    (direct,) = torch.autograd.grad(plain.float().square().sum(), weight)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, direct, rtol=2e-2, atol=2e-2 * float(direct.abs().max()))
 
 
 @pytest.mark.parametrize("kernel", [4, (3, 2)])

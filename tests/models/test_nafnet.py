@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from plain_nets import plain_net, randomise
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore.models import ARCHITECTURES, PRESETS, NAFNet, NAFNetConfig
-from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_sidd
+from restore.models.layers import SCA
+from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_gopro, nafnet_sidd
 from restore.weights import load_weights
 
 CONFIGS = {
@@ -43,6 +45,7 @@ def picture(*shape: int, seed: int = 1) -> Tensor:
         ("half-naf-32", 0.78, None),
         ("half-naf-48", 1.73, None),
         ("half-naf-64", 3.05, None),
+        ("half-naf-48-deep", 3.32, None),
         ("nafnet-gopro-32", 17.11, 15.96),
         ("nafnet-sidd-32", 29.16, 16.05),
         ("nafnet-gopro-64", 67.89, 63.05),
@@ -193,3 +196,65 @@ def test_the_noise_level_shifts_the_first_features() -> None:
 def test_a_blind_network_refuses_a_noise_level() -> None:
     with pytest.raises(ValueError, match="cannot be told"):
         NAFNet(half_resolution_net(4))(picture(1, 3, 8, 8), torch.tensor([0.1]))
+
+
+class PlainLocalMean(nn.Module):
+    """The mean over a square that stays inside the map, by pooling."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (min(self.size, side) for side in x.shape[-2:])
+        top, left = (rows - 1) // 2, (columns - 1) // 2
+        inner = F.avg_pool2d(x, (rows, columns), 1)
+        return F.pad(inner, (left, columns - 1 - left, top, rows - 1 - top), mode="replicate")
+
+
+@pytest.mark.parametrize("name", ["half-naf", "quarter", "published"])
+@torch.no_grad()
+def test_tlc_is_its_plain_transcription(name: str) -> None:
+    config = CONFIGS[name]
+    network, plain = network_and_plain(config)
+    depth, base_px = len(config.encoder), 48
+    stages = [*plain.encoders, plain.middle_blks, *plain.decoders]  # type: ignore[misc]  # lists of modules
+    for stage, level in zip(stages, [*range(depth + 1), *reversed(range(depth))], strict=True):
+        for block in stage:
+            block.sca[0] = PlainLocalMean(base_px // (config.stem * 2**level))
+    image = picture(2, 3, 64, 112)
+    everywhere = network(image)
+    network.use_local_statistics(base_px)
+    torch.testing.assert_close(network(image), plain(image), atol=1e-5, rtol=1e-4)
+    assert (network(image) - everywhere).abs().max() > 1e-4
+    assert network.statistics_disagreement() > 0
+    network.use_local_statistics(None)
+    assert torch.equal(network(image), everywhere)
+    assert network.statistics_disagreement() == 0
+
+
+def test_surroundings_are_as_large_in_the_picture_at_every_level() -> None:
+    def sizes(stage: nn.Module) -> set[int | None]:
+        return {module.local_size for module in stage.modules() if isinstance(module, SCA)}
+
+    network = NAFNet(replace(nafnet_gopro(2), encoder=(Stage(2), Stage(1), Stage(1, "lka", attention="sca"), Stage(2))))
+    network.use_local_statistics(384)
+    assert [sizes(stage) for stage in network.encoders] == [{384}, {192}, {96}, {48}]
+    assert sizes(network.middle_blks) == {24}
+    assert [sizes(stage) for stage in network.decoders] == [{48}, {96}, {192}, {384}]
+    behind_a_stem = NAFNet(half_resolution_net(4))
+    behind_a_stem.use_local_statistics(100)
+    assert [sizes(stage) for stage in behind_a_stem.encoders] == [{50}, {25}]
+    assert sizes(behind_a_stem.middle_blks) == {12}
+    behind_a_stem.use_local_statistics(3)
+    assert sizes(behind_a_stem.middle_blks) == {1}
+
+
+@torch.no_grad()
+def test_tiles_equal_wholes_inside_under_tlc() -> None:
+    network, _ = network_and_plain(CONFIGS["half-naf"])
+    image = picture(1, 3, 64, 512)
+    for base_px, limit in ((32, 1e-5), (None, None)):
+        network.use_local_statistics(base_px)
+        difference = (network(image)[..., 256:] - network(image[..., 64:])[..., 192:]).abs().max()
+        assert difference < limit if limit else difference > 1e-5

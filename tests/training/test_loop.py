@@ -89,12 +89,12 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     assert load_weights(run)[1].path == path == run / "best.safetensors"
     assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
     assert info.document["training"]["steps"] == 6
-    assert info.document["training"]["photographs"] == {".": 1, "deeper": 1}
+    assert info.document["training"]["photographs"] == {"photographs": 1, "deeper": 1}
     assert TrainConfig.model_validate(info.document["training"]["config"]) == config
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["event"] for record in records] == ["start", "checkpoint"]
     assert records == heard
-    assert "deeper: 1 pictures" in (run / "card.md").read_text()
+    assert "- photographs: 1 pictures" in (run / "card.md").read_text()
     assert (run / "config.toml").is_file()
 
 
@@ -131,6 +131,21 @@ def test_a_folder_with_a_run_is_not_overwritten(config: TrainConfig, material: M
         train(changed(config, seed=1), material, tmp_path / "run", resume=True)
     with pytest.raises(UsageError, match="budget"):  # the cosine has ended
         train(changed(config, budget={"steps": 9}), material, tmp_path / "run", resume=True)
+
+
+def test_a_finished_run_that_is_resumed_says_so_and_changes_nothing(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    path = train(config, material, run)
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.name != "log.jsonl"}
+    heard: list[Any] = []
+    assert train(config, material, run, resume=True, on_record=heard.append) == path
+    assert [(record["event"], record["step"]) for record in heard] == [("finished", 6)]
+    assert heard[0]["best_psnr_db"] == pytest.approx(
+        load_weights(run)[1].document["training"]["validation_psnr_db"], abs=1e-3
+    )
+    assert {file.name: file.read_bytes() for file in run.iterdir() if file.name != "log.jsonl"} == before
 
 
 def test_a_stable_run_goes_on_from_before_its_decay(config: TrainConfig, material: Material, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from restore.config import TrainConfig
-from restore.data import Request
+from restore.data import Mixture, Request
 from restore.distributed import Team
 from restore.errors import UsageError
-from restore.training import Material
+from restore.training import Material, recorded_sources
 from restore.training.material import sample_stream, training_samples, validate
 
 
@@ -58,7 +58,7 @@ def test_pairs_are_taken_as_they_are(config: TrainConfig, photographs: Path, tmp
     degraded, told, reference = next(stream)
     assert torch.equal(degraded, reference)
     assert (told == -1).all()
-    assert validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0] == 100.0  # identical
+    assert validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0] == 45.0  # identical
 
 
 def test_frames_are_a_share_of_the_samples_beside_photographs(
@@ -69,7 +69,7 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
         pixels = np.full((24, 24, 3), 3 * index, np.uint8)
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
     material = Material.open(config, clean=photographs, frames=tmp_path / "frames")
-    assert material.pictures == {".": 1, "deeper": 1, "frames": 80}
+    assert material.pictures == {"photographs": 1, "deeper": 1, "frames": 80}
     samples = training_samples(config, material)
     flat = [samples[Request(index, 16)].reference for index in range(300)]
     share = sum(float(reference.std()) < 1e-3 for reference in flat) / len(flat)
@@ -77,6 +77,41 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
     assert math.isfinite(validate(nn.Identity(), material.held_out, config, torch.device("cpu"))[0])
     with pytest.raises(UsageError, match="not with pairs"):
         Material.open(config, degraded=photographs, reference=photographs, frames=tmp_path / "frames")
+
+
+def test_a_run_folder_says_where_its_pictures_lie(
+    config: TrainConfig, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recorded_sources(tmp_path) == {}
+    monkeypatch.chdir(tmp_path)
+    material = Material.open(config, clean=Path(photographs.name), validation=photographs / "deeper")
+    material.record(tmp_path)
+    assert recorded_sources(tmp_path) == {"clean": photographs, "validation": photographs / "deeper"}
+    (tmp_path / "data.json").write_text("[]")
+    assert recorded_sources(tmp_path) == {}
+
+
+def test_pictures_right_in_the_folder_are_counted_under_its_name(config: TrainConfig, photographs: Path) -> None:
+    shutil.copytree(photographs, photographs / photographs.name)
+    assert Material.open(config, clean=photographs).pictures == {"photographs": 3, "deeper": 1}
+
+
+@pytest.mark.parametrize(("display", "means"), [(1.0, {85, 170}), (0.0, {156, 213})])  # to_srgb of 1/3 and 2/3
+def test_the_recipe_says_how_many_frames_and_how_they_are_averaged(
+    config: TrainConfig, photographs: Path, tmp_path: Path, display: float, means: set[int]
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for index in range(30):
+        pixels = np.full((40, 40, 3), 255 * (index % 2), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
+    values = config.as_dict()
+    values["data"] |= {"frames_num": [3, 3], "frames_display": display}
+    material = Material.open(TrainConfig.model_validate(values), clean=photographs, frames=tmp_path / "frames")
+    assert isinstance(material.training, Mixture)
+    moving = material.training.sources[1]
+    blurred = [picture[0] for picture in map(moving.read, range(len(moving))) if isinstance(picture, tuple)]
+    assert {tuple(image.shape) for image in blurred} == {(3, 24, 24)}  # tiles as large as the largest patch
+    assert {int(image[0, 0, 0]) for image in blurred if image.min() == image.max()} == means
 
 
 def test_validation_degrades_alike_every_time(config: TrainConfig, material: Material) -> None:

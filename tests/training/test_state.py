@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from plain_nets import randomise
+from torch import Tensor
 
 from restore.config import TrainConfig
-from restore.errors import UsageError
+from restore.errors import UsageError, WeightsError
+from restore.models import NAFNet, NAFNetConfig
+from restore.optim import Muon
 from restore.training import TrainState
 from restore.training.state import choose_dtype
+from restore.weights import save_weights
+
+
+def stages(*num_blocks: int, **settings: Any) -> dict[str, Any]:
+    """The encoders, the middle and the decoders of a network, from first to last."""
+    made = [{"num_blocks": num, **settings} for num in num_blocks]
+    depth = len(made) // 2
+    return {"encoder": made[:depth], "middle": made[depth], "decoder": made[depth + 1 :]}
+
+
+def with_network(config: TrainConfig, **changes: Any) -> TrainConfig:
+    values = config.as_dict()
+    values["data"] |= {"told_share": 0.0}
+    return TrainConfig.model_validate(values | {"network": values["network"] | changes})
+
+
+def saved(folder: Path, config: TrainConfig, **changes: Any) -> tuple[Path, NAFNet]:
+    """Weights of a trained network, in a file."""
+    settings = NAFNetConfig.from_dict(with_network(config, **changes).network.as_dict())
+    network = NAFNet(settings).eval()
+    randomise(network)
+    path = folder / "start.safetensors"
+    save_weights(path, network, {"task": "denoise", "architecture": "nafnet", "network": settings.as_dict()})
+    return path, network
+
+
+def picture() -> Tensor:
+    return torch.rand(2, 3, 20, 33, generator=torch.Generator().manual_seed(5))
 
 
 def test_the_initial_weights_depend_on_the_seed_alone_and_global_randomness_is_untouched(config: TrainConfig) -> None:
@@ -27,3 +62,84 @@ def test_number_formats(config: TrainConfig) -> None:
     assert choose_dtype(config.model_copy(update={"precision": "auto"}), cpu) in (torch.float32, torch.bfloat16)
     with pytest.raises(UsageError, match="CUDA"):
         choose_dtype(config.model_copy(update={"precision": "fp16"}), cpu)
+
+
+@torch.no_grad()
+def test_blocks_that_the_weights_lack_change_nothing_at_first(config: TrainConfig, tmp_path: Path) -> None:
+    path, smaller = saved(tmp_path, config, **stages(1, 2, 0, 1, 1))
+    grown = with_network(config, **stages(2, 2, 3, 1, 4))
+    state = TrainState.fresh(grown)
+    state.start_from(path)
+    for network in (state.network, state.average):
+        assert [len(stage) for stage in (*network.encoders, network.middle_blks, *network.decoders)] == [2, 2, 3, 1, 4]
+        assert torch.equal(network(picture()), smaller(picture()))
+        assert torch.equal(network(picture(), torch.full((2,), 0.1)), smaller(picture(), torch.full((2,), 0.1)))
+    fresh, key = TrainState.fresh(grown).network.state_dict(), "middle_blks.1.conv1.weight"
+    assert torch.equal(state.network.state_dict()[key], fresh[key])
+
+
+def test_new_blocks_of_another_kind_add_next_to_nothing(config: TrainConfig, tmp_path: Path) -> None:
+    lka = {"kind": "lka", "kernel_size": 7, "dilation": 2, "expansion": 2}
+    path, smaller = saved(tmp_path, config, **stages(1, 0, 1))
+    layers = stages(1, 0, 1) | {"middle": {"num_blocks": 2, **lka}}
+    state = TrainState.fresh(with_network(config, **layers))
+    state.start_from(path)
+    with torch.no_grad():
+        added = state.network(picture()) - smaller(picture())
+    assert 0 < added.abs().max() < 0.05
+
+
+@torch.no_grad()
+def test_a_network_that_is_told_nothing_may_start_from_one_that_was(config: TrainConfig, tmp_path: Path) -> None:
+    path, told = saved(tmp_path, config, sigma_input=True)
+    state = TrainState.fresh(with_network(config, sigma_input=False))
+    state.start_from(path)
+    assert "noise_level.weight" in told.state_dict().keys() - state.network.state_dict().keys()
+    for network in (state.network, state.average):
+        assert torch.equal(network(picture()), told(picture()))
+
+
+@torch.no_grad()
+def test_a_network_that_is_told_the_noise_may_start_from_one_that_was_not(config: TrainConfig, tmp_path: Path) -> None:
+    path, blind = saved(tmp_path, config, sigma_input=False)
+    state = TrainState.fresh(with_network(config, sigma_input=True))
+    state.start_from(path)
+    assert torch.equal(state.network(picture(), torch.full((2,), 0.1)), blind(picture()))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "shown"),
+    [
+        ({}, {"width": 12}, r"decoders\.0\.0\.beta"),
+        ({}, {"stem": 1}, r"ending\.bias"),
+        (stages(1, 2, 1), stages(1, 1, 1), r"middle_blks\.1\."),
+        (stages(1, 1, 1), stages(1, 1, 1, 1, 1), r"decoders\.0\.0\."),
+        (stages(1, 1, 1), stages(1, 1, 1) | {"middle": {"num_blocks": 2, "kind": "lka"}}, r"middle_blks\.0\."),
+    ],
+    ids=["width", "stem", "fewer blocks", "more levels", "another kind"],
+)
+def test_other_networks_are_refused_and_nothing_is_taken(
+    config: TrainConfig, tmp_path: Path, theirs: dict[str, Any], ours: dict[str, Any], shown: str
+) -> None:
+    path, _ = saved(tmp_path, config, **theirs)
+    state = TrainState.fresh(with_network(config, **ours))
+    before = {key: tensor.clone() for key, tensor in state.network.state_dict().items()}
+    with pytest.raises(WeightsError, match=rf"start\.safetensors: of another network .* as {shown}.* shows"):
+        state.start_from(path)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in state.network.state_dict().items())
+
+
+def test_muon_iterates_in_the_number_format_of_the_run(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+
+    def formats() -> set[torch.dtype]:
+        return {optimiser.dtype for optimiser in state.optimisers if isinstance(optimiser, Muon)}
+
+    assert formats() == {torch.float32}
+    state.use(torch.bfloat16)
+    assert formats() == {torch.bfloat16}
+    again = TrainState.fresh(config)
+    again.load_dict(state.as_dict(config))
+    assert {muon.dtype for muon in again.optimisers if isinstance(muon, Muon)} == {torch.bfloat16}
+    state.use(torch.float32)
+    assert formats() == {torch.float32}

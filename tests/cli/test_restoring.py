@@ -1,0 +1,149 @@
+"""What `restore denoise` and `restore deblur` have in common, as a person runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restore.cli.restoring import Request
+from restore.models import NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage
+from restore.types import Task
+from restore.weights import save_weights
+
+from .conftest import Restore, load_pixels
+
+SMALL = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), stem=2)
+OWN_OPTIONS = {Task.DENOISE: ["--sigma", "10"], Task.DEBLUR: ["--tlc", "off"]}
+
+
+@pytest.fixture(params=list(Task), ids=str)
+def task(request: pytest.FixtureRequest) -> Task:
+    """Each of the commands that restore."""
+    chosen: Task = request.param
+    return chosen
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> dict[Task, Path]:
+    """Weights for each task, which add 0.1 to a picture."""
+    network = NAFNet(SMALL)
+    with torch.no_grad():
+        network.ending.weight.zero_()
+        assert network.ending.bias is not None
+        network.ending.bias.fill_(0.1)
+    paths = {}
+    for task in Task:
+        paths[task] = tmp_path / f"brighten-{task}.safetensors"
+        document = {"name": "brighten", "task": str(task), "architecture": "nafnet", "network": SMALL.as_dict()}
+        save_weights(paths[task], network, document)
+    return paths
+
+
+def one_line_error(finished: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert finished.returncode == code, finished.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert len(lines) == 1, finished.stderr
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_a_folder_is_mirrored_and_the_document_says_how(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    finished = restore(task, "in", "out", "--model", weights[task], "--device", "cpu", "--json")
+    assert finished.returncode == 0, finished.stderr
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert names == {"a.png", "b.jpg", "deeper/c.png"}
+    before, after = (load_pixels(folder / "a.png").astype(float) for folder in (photographs, tmp_path / "out"))
+    np.testing.assert_allclose(after, (before + 25.5).clip(0, 255), atol=0.51)
+    document = json.loads(finished.stdout)
+    assert document["command"] == task
+    assert document["model"]["name"] == "brighten"
+    assert document["summary"]["done"] == 3
+    name, value = {Task.DENOISE: ("sigma", None), Task.DEBLUR: ("tlc", False)}[task]
+    assert document["settings"] == {"strength": 1.0, "precision": "fp32", "device": "cpu", name: value}
+    assert "restored 3 photographs" in finished.stderr
+
+
+def test_weights_for_another_task_are_named(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    (other,) = set(Task) - {task}
+    finished = restore(task, photographs, "out", "--model", weights[other])
+    one_line_error(finished, 4, weights[other].name, f"expected weights to {task}, found weights to {other}")
+    assert not list((tmp_path / "out").glob("**/*.*"))
+
+
+def test_the_help_page_names_every_option(restore: Restore, task: Task) -> None:
+    finished = restore(task, "--help", env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert finished.returncode == 0, finished.stderr
+    arguments = {"inputs": "INPUT", "output": "OUTPUT"}
+    for field in dataclasses.fields(Request):
+        assert arguments.get(field.name, f"--{field.name.rstrip('_').replace('_', '-')}") in finished.stdout
+    assert OWN_OPTIONS[task][0] in finished.stdout
+    assert "originals are never replaced" in finished.stdout
+
+
+def test_each_command_has_options_that_the_other_lacks(restore: Restore, photographs: Path, task: Task) -> None:
+    (other,) = set(Task) - {task}
+    one_line_error(restore(task, photographs, "out", *OWN_OPTIONS[other]), 2, OWN_OPTIONS[other][0])
+
+
+def test_strength_blends_with_the_input(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    before = load_pixels(photographs / "a.png").astype(float)
+    for strength, added in ((0, 0.0), (0.5, 12.75)):
+        options = ["--model", weights[task], "--strength", strength, "--overwrite", "-q"]
+        assert restore(task, photographs / "a.png", "a.png", *options).returncode == 0
+        np.testing.assert_allclose(load_pixels(tmp_path / "a.png"), (before + added).clip(0, 255), atol=0.51)
+
+
+def test_a_dry_run_writes_nothing(restore: Restore, photographs: Path, tmp_path: Path, task: Task) -> None:
+    finished = restore(task, photographs, "out", "--dry-run")
+    assert (finished.returncode, finished.stderr.startswith("would restore 3 photographs")) == (0, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_originals_and_earlier_results_stay(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    before = (photographs / "a.png").read_bytes()
+    one_line_error(restore(task, "in/a.png", "in/a.png", "--overwrite"), 2, "originals are never replaced")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"precious")
+    one_line_error(restore(task, "in", "out"), 2, "a.png exists already", "--skip-existing", "--overwrite")
+    assert restore(task, "in", "out", "--model", weights[task], "--skip-existing", "-q").returncode == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"precious"
+    assert (photographs / "a.png").read_bytes() == before
+
+
+def test_mistakes_have_their_code(restore: Restore, photographs: Path, weights: dict[Task, Path], task: Task) -> None:
+    for option, value, code in (
+        ("--strength", "2", 2),
+        ("--tile", "12", 2),
+        ("--tile", "big", 2),
+        ("--precision", "int4", 2),
+        ("--quality", "0", 2),
+        ("--device", "tpu", 2),
+        ("--model", "unheard-of", 4),
+    ):
+        one_line_error(restore(task, photographs, "out", "--model", weights[task], option, value), code)
+
+
+def test_a_bad_file_costs_only_itself(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    (photographs / "bad.png").write_bytes(b"")
+    finished = restore(task, "in", "out", "--model", weights[task])
+    assert finished.returncode == 1
+    assert sum(line.startswith("error: ") and "bad.png" in line for line in finished.stderr.splitlines()) == 1
+    assert (tmp_path / "out" / "a.png").exists()
+    assert not (tmp_path / "out" / "bad.png").exists()
