@@ -104,10 +104,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
     from restore.checkpoint import list_checkpoints  # noqa: PLC0415  torch takes two seconds to import
     from restore.config import load_config  # noqa: PLC0415  see above
 
-    if resume and out is None:
-        raise UsageError("name the run to go on with: restore train --resume --out RUN")
     holds_run = out is not None and bool(list_checkpoints(out))
-    chosen = recipe or _recipe_of(out, resume=resume, holds_run=holds_run)
+    chosen = _recipe_of(recipe, out, resume=resume, holds_run=holds_run)
     config = load_config(chosen, setting or (), _budget(max_minutes, max_steps))
     if show:
         for line in config.as_toml().splitlines():
@@ -179,12 +177,16 @@ def pack(
     console.result(str(out))
 
 
-def _recipe_of(out: Path | None, *, resume: bool, holds_run: bool) -> Path:
-    """Return the recipe of the run that is resumed.
+def _recipe_of(given: str | None, out: Path | None, *, resume: bool, holds_run: bool) -> str | Path:
+    """Return the recipe that is given, or that of the run that is resumed.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is neither, or no run is named to resume.
     """
+    if resume and out is None:
+        raise UsageError("name the run to go on with: restore train --resume --out RUN")
+    if given is not None:
+        return given
     if not resume:
         raise UsageError(f"name a recipe: {', '.join(SHIPPED)}, or a TOML file")
     if out is None or not holds_run:
