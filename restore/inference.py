@@ -79,13 +79,13 @@ def find_device(name: str) -> torch.device:
         return torch.device("cpu")
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdecimal()):
-        raise UsageError(f"--device {name}: choose auto, cpu, cuda or cuda:i")
+        raise UsageError(f"device {name}: choose auto, cpu, cuda or cuda:i")
     if not torch.cuda.is_available():
         raise DeviceError(
-            f"--device {name}: CUDA is not available here; use --device cpu, or install a CUDA build of torch"
+            f"device {name}: CUDA is not available here; choose the device cpu, or install a CUDA build of torch"
         )
     if int(index or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"--device {name}: there are only {torch.cuda.device_count()} CUDA devices")
+        raise DeviceError(f"device {name}: there are only {torch.cuda.device_count()} CUDA devices")
     return torch.device(name)
 
 
@@ -138,7 +138,7 @@ class Restorer:
             network.fold()
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(tile, int) and tile < MIN_TILE:
-            raise UsageError(f"--tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
+            raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
 
     def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
         """Restore one picture or a batch.
@@ -202,7 +202,7 @@ class Restorer:
                     raise
                 if size <= MIN_TILE:
                     reason = f"out of memory on {self.device} even with tiles of {size} pixels"
-                    raise DeviceError(f"{reason}; close other programs or use --device cpu") from error
+                    raise DeviceError(f"{reason}; close other programs or choose the device cpu") from error
                 size = max(MIN_TILE, size // 2)
 
     def _restore_tiled(self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
@@ -264,7 +264,7 @@ def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) 
         return None
     if not isinstance(network, NAFNet) or not network.config.averages_globally:
         if tlc is LocalStatistics.ON:
-            raise UsageError("--tlc on: these weights do not average over whole pictures; leave it out")
+            raise UsageError("tlc on: these weights do not average over whole pictures; leave it out")
         return None
     return said or PUBLISHED_TLC_PX
 

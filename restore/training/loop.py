@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ LONGEST_STEP_SECONDS = 20.0  # a stopped process or a sleeping laptop does not u
 LONGEST_SAVE_SECONDS = 300.0
 SECONDS_BETWEEN_RECORDS = 10.0
 EXPLOSION = 1000.0  # times the usual length of the gradient
+MAX_LEFT_OUT = 3  # steps in a row with such gradients
 MAX_REWINDS = 5
 _REMEDY = "resume with on_divergence=rewind (--resume --set), or start in another folder with a lower optimiser.lr"
 
@@ -74,7 +76,7 @@ def train(
     place = own_device(torch.device(device))
     if place.type == "cpu":
         keep_freed_memory()
-    with join_team(place) as team:
+    with join_team(place) as team, _alone_in(run_dir, team):
         state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
         _agree(state, team)
         if team.leads:
@@ -197,14 +199,15 @@ def train_step(  # noqa: PLR0917  what one step needs
         state.scaler.unscale_(optimiser)
     limit = config.optimiser.clip_norm or math.inf
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
-    _check_soundness(state, sum(losses), norm)
+    is_sound = _is_sound(state, sum(losses), norm)
     for optimiser in state.optimisers:
-        if math.isfinite(norm):  # else float16 overflowed, and one infinite gradient has spoilt all in the clipping
+        if is_sound:
             state.scaler.step(optimiser)
         optimiser.zero_grad(set_to_none=True)
     state.scaler.update()
     state.step += 1
-    update_ema(state.average, state.network, state.step, config.ema_decay)
+    if is_sound:
+        update_ema(state.average, state.network, state.step, config.ema_decay)
     return sum(losses), norm
 
 
@@ -295,17 +298,59 @@ def _loss_of(config: TrainConfig, device: torch.device) -> Loss:
     return build_loss(loss.kind, eps=loss.eps, fft=loss.fft, lpips=loss.lpips, perceptual=perceptual)
 
 
-def _check_soundness(state: TrainState, loss: float, norm: float) -> None:
-    """Refuse a step that would spoil the weights. The gradient is that of the whole team, so all decide alike."""
+def _is_sound(state: TrainState, loss: float, norm: float) -> bool:
+    """Return whether a step would not spoil the weights; where it would, it is left out.
+
+    Single gradients of more than a thousand times the usual length come out of nothing in bfloat16. The gradient is
+    that of the whole team, so all decide alike.
+
+    Raises:
+        DivergedError: the gradient is not finite, or several in a row are too long.
+    """
     if state.scaler.is_enabled() and not math.isfinite(norm):
         if state.scaler.get_scale() < 1:
             raise DivergedError(f"float16 overflows at step {state.step}; {_REMEDY}, or precision=bf16")
-        return  # the scaler leaves the step out and scales less
+        return False  # the scaler scales less; one infinite gradient has spoilt all in the clipping
     if not math.isfinite(norm):
         raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {_REMEDY}")
     if norm > EXPLOSION * state.usual_norm > 0:
-        raise DivergedError(f"the gradients exploded at step {state.step}; {_REMEDY}")
+        state.num_left_out += 1
+        if state.num_left_out > MAX_LEFT_OUT:
+            raise DivergedError(f"the gradients exploded at step {state.step}; {_REMEDY}")
+        return False
+    state.num_left_out = 0
     state.usual_norm = 0.98 * state.usual_norm + 0.02 * norm if state.usual_norm else norm
+    return True
+
+
+@contextlib.contextmanager
+def _alone_in(run_dir: Path, team: Team) -> Iterator[None]:
+    """Keep other processes from training in the same folder, where the system and the file system can.
+
+    Raises:
+        UsageError: another one does.
+        OutputError: the folder cannot be written.
+    """
+    if not team.leads or sys.platform == "win32":
+        yield
+        return
+    import fcntl  # noqa: PLC0415  Windows has none
+
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = (run_dir / ".lock").open("wb")
+    except OSError as error:
+        raise OutputError(f"{run_dir}: {error.strerror or error}; choose another run folder (--out)") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{run_dir}: another process trains there; wait for it, or choose another folder"
+            ) from error
+        except OSError:  # some network file systems lock nothing
+            pass
+        yield
 
 
 def _agree(state: TrainState, team: Team) -> None:

@@ -28,6 +28,7 @@ PLAIN = (
     "num_processes",
     "best_psnr_db",
     "usual_norm",
+    "num_left_out",
     "lr_scale",
     "num_rewinds",
 )  # saved as they are
@@ -48,6 +49,7 @@ class TrainState:
         num_processes: that train together.
         best_psnr_db: highest validation PSNR so far.
         usual_norm: running mean of the gradient's length.
+        num_left_out: steps in a row that were left out, since their gradients were far longer.
         lr_scale: halved by every rewind.
         num_rewinds: so far; each goes on with other samples.
     """
@@ -62,6 +64,7 @@ class TrainState:
     num_processes: int = 1
     best_psnr_db: float = -math.inf
     usual_norm: float = 0.0
+    num_left_out: int = 0
     lr_scale: float = 1.0
     num_rewinds: int = 0
 

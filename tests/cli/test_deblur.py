@@ -105,7 +105,7 @@ def test_tlc_is_refused_where_it_could_change_nothing(
     finished = restore("deblur", even, "out.png", "--model", checkpoints["own"], "--tlc", "on")
     assert finished.returncode == 2
     (line,) = finished.stderr.splitlines()
-    assert line.startswith("error: --tlc on: ")
+    assert line.startswith("error: tlc on: ")
     assert "leave it out" in line
     assert not (tmp_path / "out.png").exists()
     finished = restore("deblur", even, "out.png", "--model", checkpoints["own"], "--json")

@@ -645,5 +645,5 @@ def test_official_checkpoints_work(restore: Restore, photographs: Path, tmp_path
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_missing_device_has_its_code(restore: Restore, photographs: Path) -> None:
-    one_line_error(restore("denoise", photographs, "out", "--device", "cuda"), 6, "CUDA", "--device cpu")
+    one_line_error(restore("denoise", photographs, "out", "--device", "cuda"), 6, "CUDA", "device cpu")
     one_line_error(restore("denoise", photographs, "out", "--device", "tpu"), 2, "tpu")

@@ -321,7 +321,7 @@ def test_nothing_to_train_on(restore: Restore, recipe: Path, photographs: Path, 
 def test_a_device_that_is_missing(restore: Restore, recipe: Path, photographs: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without CUDA")
-    assert is_one_line(restore("train", recipe, photographs, "--out", "run", "--device", "cuda"), 6, "--device cpu")
+    assert is_one_line(restore("train", recipe, photographs, "--out", "run", "--device", "cuda"), 6, "device cpu")
 
 
 def test_a_folder_that_cannot_be_written(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:

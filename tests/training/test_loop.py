@@ -210,11 +210,39 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(config: Train
     assert equal(before, state.network.state_dict())
 
 
-def test_an_exploding_gradient_stops_too(config: TrainConfig) -> None:
+def test_a_single_exploding_gradient_is_left_out_and_several_stop_the_run(config: TrainConfig) -> None:
+    def exploding(one: Tensor, other: Tensor) -> Tensor:
+        return 1e6 * charbonnier_loss(one, other)
+
     state = TrainState.fresh(config)
     train_step(state, [batch()], state.network, charbonnier_loss, config)
-    with pytest.raises(DivergedError, match="exploded"):
-        train_step(state, [batch()], state.network, lambda one, other: 1e6 * charbonnier_loss(one, other), config)
+    before = {key: value.clone() for key, value in state.network.state_dict().items()}
+    for _ in range(3):
+        train_step(state, [batch()], state.network, exploding, config)
+    assert equal(before, state.network.state_dict())
+    assert state.step == 4
+    restored = TrainState.fresh(config)
+    restored.load_dict(state.as_dict(config))
+    with pytest.raises(DivergedError, match="exploded at step 4"):
+        train_step(restored, [batch()], restored.network, exploding, config)
+    train_step(state, [batch()], state.network, charbonnier_loss, config)
+    assert not equal(before, state.network.state_dict())
+    assert state.num_left_out == 0
+
+
+def test_only_one_process_trains_in_a_folder(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def starts_another() -> bool:
+        if not asked:
+            with pytest.raises(UsageError, match="another process trains there; wait for it") as caught:
+                train(config, material, tmp_path / "run", resume=True)
+            asked.append(str(caught.value))
+        return True
+
+    assert train(config, material, tmp_path / "run", should_stop=starts_another) is None
+    assert asked
+    assert train(config, material, tmp_path / "run", resume=True) is not None
 
 
 def test_a_run_told_to_rewind_goes_on_with_other_samples(
