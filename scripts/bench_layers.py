@@ -108,7 +108,10 @@ def main() -> None:
     for dtype, kernel, shape in itertools.product((torch.float32, torch.bfloat16), (7, 5), patches):
         x = torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
         leaves = (x, torch.randn(shape[1], 1, kernel, kernel, dtype=dtype), torch.randn(shape[1], dtype=dtype))
-        ways: dict[str, Layer] = {"PyTorch's": partial(F.conv2d, padding=kernel // 2, groups=shape[1]), "ours": depthwise_conv2d}
+        ways: dict[str, Layer] = {
+            "PyTorch's": partial(F.conv2d, padding=kernel // 2, groups=shape[1]),
+            "ours": depthwise_conv2d,
+        }
         seconds = time_layers(ways, leaves, backward=True, repeats=repeats, clock=clock)
         gradient_rows.append(row(f"{kernel}×{kernel}", shape, str(dtype).removeprefix("torch."), seconds))
     print("\nDepthwise convolution, forward + backward, channels_last, ms\n")

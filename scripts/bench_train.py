@@ -119,7 +119,11 @@ def running(settings: list[str], data: Path, seconds: float, options: list[str])
     with tempfile.TemporaryDirectory() as run:
         words = ["-m", "restore", "train", "denoise-lka", str(data), "--out", run, "--quiet", *options]
         words += ["--max-minutes", str(max(12.0, seconds) / 60)]  # a record comes after ten seconds
-        subprocess.run([sys.executable, *words, *(f"--set={setting}" for setting in settings)], check=True, text=True)
+        subprocess.run(
+            [sys.executable, *words, *(f"--set={setting}" for setting in settings)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         log = (Path(run) / "log.jsonl").read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, log) if record["event"] == "progress"]
     return records[-1]["images_per_second"], records[-1]["waiting_share"]

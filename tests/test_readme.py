@@ -32,7 +32,7 @@ def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["denoise", "degrade", "score", "models", "models fetch", "train run", "train pack"]
+    "command", ["denoise", "deblur", "degrade", "score", "models", "models fetch", "train run", "train pack"]
 )
 def test_every_option_that_the_readme_names_exists(command: str) -> None:
     words = "train(?! pack)" if command == "train run" else command  # `run` may be left out
