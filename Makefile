@@ -49,8 +49,11 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_train.py
 	$(BIN)/python scripts/bench_score.py
 
+weights-deblur: FRAMES ?= ../shared/data/frames/gopro240
+weights-deblur: INIT ?= denoise
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
-	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume $(if $(wildcard weights/$*.safetensors),--init $*)
+	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
+		$(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
 	$(BIN)/python scripts/publish_weights.py runs/$*
 
 clean: ## remove what the targets made; training runs stay
