@@ -111,16 +111,25 @@ def _panel(
         return left + across, height - bottom - up
 
     draw.text((left, 8), label, fill="black", font_size=16)
-    for step in range(5):
-        x, y = x_low + (x_high - x_low) * step / 4, y_low + (y_high - y_low) * step / 4
+    for y in round_ticks(y_low, y_high):
         draw.line([place(x_low, y), place(x_high, y)], fill="#dddddd")
         draw.text((left - 8, place(x_low, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=13)
-        unit = " min" if step == 4 else ""
-        draw.text(
-            (place(x, y_low)[0], height - bottom + 8), f"{x:.4g}{unit}", fill="#555555", anchor="ma", font_size=13
-        )
+    for x in round_ticks(x_low, x_high):
+        draw.text((place(x, y_low)[0], height - bottom + 8), f"{x:.4g}", fill="#555555", anchor="ma", font_size=13)
+    draw.text((width - right + 8, height - bottom + 8), "min", fill="#555555", anchor="la", font_size=13)
     draw.line([place(*point) for point in points], fill="#1f5fa8", width=2, joint="curve")
     return panel
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers of one distance between two limits, to label an axis with.
+
+    >>> round_ticks(29.78, 30.89)
+    [29.8, 30.0, 30.2, 30.4, 30.6, 30.8]
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) < most)
+    return [round(index * step, 12) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from restore.logbook import round_ticks
+
 SIZE, LEFT, RIGHT, TOP, BOTTOM = (1000, 560), 80, 24, 16, 52
 COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
 Point = tuple[float, float]  # hours, dB
@@ -87,10 +89,10 @@ def draw(lines: dict[str, list[list[Point]]]) -> Image.Image:
     def place(x: float, y: float) -> Point:
         return LEFT + x / x_high * width, TOP + (y_high - y) / (y_high - y_low) * height
 
-    for step in range(6):
-        x, y = x_high * step / 5, y_low + (y_high - y_low) * step / 5
+    for y in round_ticks(y_low, y_high):
         pen.line([place(0, y), place(x_high, y)], fill="#dddddd")
-        pen.text((LEFT - 8, place(0, y)[1]), f"{y:.2f}", fill="#555555", anchor="rm", font_size=14)
+        pen.text((LEFT - 8, place(0, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=14)
+    for x in round_ticks(0, x_high):
         pen.text((place(x, y_low)[0], TOP + height + 8), f"{x:.3g}", fill="#555555", anchor="ma", font_size=14)
     pen.text((LEFT + width / 2, SIZE[1] - 6), "hours of training", fill="#555555", anchor="mb", font_size=14)
     for index, (name, pieces) in enumerate(lines.items()):
