@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from benchmarking import markdown_table
 from evaluate import evaluate, our_method
 from peers import Method
@@ -61,6 +62,7 @@ class Options:
         decide_by: `gaussian` or `real`; None: by task.
         limit: take the first pictures only.
         dry_run: write nothing.
+        residual: what the network adds to its input is multiplied by this much: the more careful, the smaller.
     """
 
     folder: Path = CBSD68
@@ -68,6 +70,7 @@ class Options:
     decide_by: str | None = None
     limit: int | None = None
     dry_run: bool = False
+    residual: float = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,10 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decide-by", choices=["gaussian", "real"], help="(gaussian to denoise, real to deblur)")
     parser.add_argument("--limit", type=int, metavar="N", help="score on the first N pictures only; with --dry-run")
     parser.add_argument("--dry-run", action="store_true", help="score and say what would happen, write nothing")
+    parser.add_argument(
+        "--residual", type=float, default=1.0, metavar="S", help="multiply what the network adds to its input (1)"
+    )
     given = parser.parse_args(arguments)
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
-    options = Options(given.folder, given.pairs, given.decide_by, given.limit, given.dry_run)
+    options = Options(given.folder, given.pairs, given.decide_by, given.limit, given.dry_run, given.residual)
     try:
         return publish(given.run, options)
     except RestoreError as error:
@@ -100,6 +106,10 @@ def publish(run: Path, options: Options = Options()) -> int:
         UsageError: the folder of pairs holds none, or none that differ.
     """
     network, info = load_weights(run)
+    if options.residual != 1:
+        with torch.no_grad():
+            for parameter in network.ending.parameters():  # type: ignore[union-attr]
+                parameter.mul_(options.residual)
     task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
     real = real_pairs(task, options)
@@ -111,11 +121,12 @@ def publish(run: Path, options: Options = Options()) -> int:
     judge = gaussian(options.folder, SIGMAS[1], options.limit) if decides_by == "gaussian" else real
     assert judge is not None  # noqa: S101  shown above
     with tempfile.TemporaryDirectory() as temporary:
-        half_path = Path(temporary) / target.name
+        full_path, half_path = (Path(temporary) / f"{name}.safetensors" for name in ("full", "half"))
+        save_weights(full_path, network, info.document)
         save_weights(half_path, copy.deepcopy(network).half(), info.document)
-        found = evaluate({"full": our_method(str(info.path)), "half": our_method(str(half_path))}, judge)
+        found = evaluate({"full": our_method(str(full_path)), "half": our_method(str(half_path))}, judge)
         stores_half = found["full"].psnr_db - found["half"].psnr_db < HALF_PRECISION_COST_DB
-        scores = score(half_path if stores_half else info.path, task, options)
+        scores = score(half_path if stores_half else full_path, task, options)
     shipped = score(target, task, options) if target.exists() else None
     verdict = refuse(scores, shipped, decides_by, task)
     print(f"{info.name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
@@ -127,7 +138,8 @@ def publish(run: Path, options: Options = Options()) -> int:
     if options.dry_run:
         print(f"would write {target} in {'half' if stores_half else 'full'} precision, and its card")
         return 0
-    save_weights(target, network.half() if stores_half else network, describe(info, scores))
+    changes = {} if options.residual == 1 else {"residual": options.residual}
+    save_weights(target, network.half() if stores_half else network, describe(info, scores) | changes)
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
     return 0
@@ -275,6 +287,7 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
     paragraphs = [
         f"{size}. Trained for {_effort(document['training'])}.",
         f"Degradations: {document['degradation']}.",
+        *([f"What the network adds is multiplied by {document['residual']:g}."] if "residual" in document else []),
         f"Data: {data}.",
         *_figures(document["scores"]),
     ]

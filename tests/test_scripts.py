@@ -327,6 +327,20 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     assert "the shipped weights are better and stay" in capsys.readouterr().out
 
 
+def test_publish_shrinks_what_the_network_adds(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path]
+) -> None:
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy")), "--residual", "0.5"]
+    assert publish_weights.main(arguments) == 0
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = weights.load_weights(run)[0](image) - image
+    network, info = weights.load_weights(shipped / "denoise-fast.safetensors")
+    torch.testing.assert_close(network(image) - image, 0.5 * whole, atol=1e-3, rtol=0)
+    assert whole.abs().max() > 1e-2
+    assert info.document["residual"] == 0.5
+    assert "is multiplied by 0.5." in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
+
+
 def test_publish_decides_by_real_pairs_only_where_asked(
     run: Path, shipped: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
