@@ -34,6 +34,7 @@ PUBLISHED_DEBLURRING = [1, 1, 1, 28]  # blocks of the encoder of the networks fo
 PUBLISHED_TLC_PX = 384  # 1.5 times their training patches, as their evaluation does it
 
 CATALOGUE = {
+    "deblur": "deblur.safetensors",
     "denoise": "denoise.safetensors",
     "denoise-fast": "denoise-fast.safetensors",
     "denoise-lka": "denoise-lka.safetensors",

@@ -207,6 +207,8 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
     real = real_pairs(task, options)
     if real is not None:
         scores["real"] = before_and_after(blind, real)
+        if task is Task.DEBLUR:
+            scores["protocol"] = f"{real.folder}, {scores['real']['num_pictures']} real pairs, before → after"
     if options.folder.is_dir():
         if task is Task.DEBLUR:
             scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit))

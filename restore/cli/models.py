@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ def list_models(context: typer.Context, json: options.Json = False, debug: optio
             str(info.task),
             f"{info.num_parameters / 1e6:.2f} M",
             f"{info.num_bytes / 1e6:.1f} MB",
-            "/".join(f"{score['psnr_db']:.2f}" for score in info.document["scores"]["results"]),
+            _psnr(info.document["scores"]),
         )
     console.table(table)
     for protocol in sorted({info.document["scores"]["protocol"] for info in infos}):
@@ -136,6 +137,13 @@ def _download_bar(*, show: bool) -> Progress:
         disable=not show,
         transient=True,
     )
+
+
+def _psnr(scores: Mapping[str, Any]) -> str:
+    """Return the PSNR at each noise level, or before and after on real pairs."""
+    if "results" in scores:
+        return "/".join(f"{score['psnr_db']:.2f}" for score in scores["results"])
+    return f"{scores['real']['input_psnr_db']:.2f} → {scores['real']['psnr_db']:.2f}"
 
 
 def _as_json(info: WeightsInfo) -> dict[str, Any]:
