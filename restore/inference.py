@@ -28,6 +28,7 @@ MAX_AUTO_TILE = 1024
 OVERLAP = 128
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
 TLC_LIMIT = 2.0  # photographs reach 0.5 there; beyond, published networks with TLC paint coloured mosaics
+EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
 BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, float32
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
@@ -155,7 +156,8 @@ class Restorer:
             they were.
 
         Warns:
-            UserWarning: the picture was restored without TLC, since local and global averages disagree.
+            UserWarning: the picture was restored without TLC, since local and global averages disagree; or it comes
+                back as it was, since the network fails on it: rare pictures drive its gates beyond all bounds.
 
         Raises:
             ValueError: another shape or depth, or a strength outside [0,1].
@@ -179,12 +181,16 @@ class Restorer:
         source_NCHW = _as_batch(image)
         notes: tuple[str, ...] = ()
         try:
-            self._use_tlc(self.tlc_px)
-            restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
-        except _StatisticsDisagreeError as error:
-            self._use_tlc(None)
-            restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+            try:
+                self._use_tlc(self.tlc_px)
+                restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+            except _StatisticsDisagreeError as error:
+                notes = (str(error),)
+                self._use_tlc(None)
+                restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+        except _ExplodedError as error:
             notes = (str(error),)
+            restored = _from_unit(_to_unit(source_NCHW), source_NCHW, slice(None), clip=clip).cpu()
         return _as_given(restored, image), notes
 
     def _use_tlc(self, base_px: int | None) -> None:
@@ -230,6 +236,11 @@ class Restorer:
             y = self.network(x, *sigma_N)
         if not y.isfinite().all():
             raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
+        change, largest = float((y - x).abs().amax()), max(1.0, float(x.abs().amax()))
+        if change > EXPLODED * largest:
+            raise _ExplodedError(
+                f"left as it was: the network fails on this picture (a change of {change / largest:.0f})"
+            )
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
@@ -255,6 +266,10 @@ class Restorer:
 
 class _StatisticsDisagreeError(Exception):
     """TLC would leave mosaics."""
+
+
+class _ExplodedError(Exception):
+    """Gates multiplied each other beyond all bounds, as they do on rare, strongly repetitive pictures."""
 
 
 def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:

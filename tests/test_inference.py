@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from restore import inference
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.inference import Restorer, find_device
-from restore.models import NAFNet, NAFNetConfig
+from restore.models import PRESETS, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.types import Precision
 from restore.weights import WeightsInfo
@@ -341,3 +341,18 @@ def test_loading_by_name_restores_a_noisy_ramp() -> None:
     noisy = clean + 25 / 255 * noise
     restored = inference.load("denoise-fast")(noisy)
     assert np.square(restored - clean).mean() < np.square(noisy - clean).mean() / 20
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_picture_on_which_the_network_explodes_comes_back_as_it_was(dtype: Any) -> None:
+    network = NAFNet(PRESETS["half-naf-32"])
+    torch.nn.init.constant_(network.ending.weight, 0)
+    torch.nn.init.constant_(next(p for name, p in network.named_parameters() if name == "ending.bias"), 40)
+    peak = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    picture = (np.random.default_rng(0).random((20, 24, 3)) * peak).astype(dtype)
+    restored, notes = Restorer(network).restore(picture)
+    assert np.array_equal(restored, picture)
+    (note,) = notes
+    assert note == "left as it was: the network fails on this picture (a change of 40)"
+    with pytest.warns(UserWarning, match="left as it was"):
+        Restorer(network)(picture)
