@@ -15,14 +15,13 @@ from restore.degradations import Chain
 from restore.errors import UsageError
 from restore.models import PRESETS, NAFNetConfig
 from restore.settings import Settings, unknown
-from restore.types import Task
+from restore.types import RECIPES, Task
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-RECIPES = ("deblur", "denoise", "denoise-fast", "denoise-lka")
 FREE_ON_RESUME = (
     "checkpoint",
     "data.workers",

@@ -181,21 +181,22 @@ class Restorer:
         source_NCHW = _as_batch(image)
         notes: tuple[str, ...] = ()
         try:
-            try:
-                self._use_tlc(self.tlc_px)
-                restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
-            except _StatisticsDisagreeError as error:
-                notes = (str(error),)
-                self._use_tlc(None)
-                restored = self._restore(source_NCHW, sigma=sigma, strength=strength, clip=clip)
+            restored, notes = self._restore_by_sound_statistics(source_NCHW, sigma=sigma, strength=strength, clip=clip)
         except _ExplodedError as error:
-            notes = (str(error),)
             restored = _from_unit(_to_unit(source_NCHW), source_NCHW, slice(None), clip=clip).cpu()
+            notes = (str(error),)
         return _as_given(restored, image), notes
 
-    def _use_tlc(self, base_px: int | None) -> None:
-        if isinstance(self.network, NAFNet):
-            self.network.use_local_statistics(base_px)
+    def _restore_by_sound_statistics(self, source: Tensor, **options: Any) -> tuple[Tensor, tuple[str, ...]]:  # noqa: ANN401
+        """Restore with TLC where that is asked for and sound, else without."""
+        if not isinstance(self.network, NAFNet):
+            return self._restore(source, **options), ()
+        self.network.use_local_statistics(self.tlc_px)
+        try:
+            return self._restore(source, **options), ()
+        except _StatisticsDisagreeError as error:
+            self.network.use_local_statistics(None)
+            return self._restore(source, **options), (str(error),)
 
     def _restore(self, source: Tensor, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
         height, width = source.shape[-2:]

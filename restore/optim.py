@@ -82,12 +82,7 @@ def orthogonalise(matrices: Tensor, num_iterations: int = 5) -> Tensor:
 
 
 def build_muon(
-    network: nn.Module,
-    *,
-    lr: float = 0.02,
-    adamw_lr: float = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.9),
-    dtype: torch.dtype = torch.float32,
+    network: nn.Module, *, lr: float = 0.02, adamw_lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.9)
 ) -> list[Optimizer]:
     """Muon for the dense convolutions between the first and the last one, AdamW for everything else.
 
@@ -96,7 +91,6 @@ def build_muon(
         lr: of Muon.
         adamw_lr: of AdamW.
         betas: of AdamW, which decays nothing here.
-        dtype: of Muon's Newton–Schulz iteration.
     """
     ends = (network.intro, network.ending)
     hidden = [
@@ -107,7 +101,7 @@ def build_muon(
     chosen = {id(weight) for weight in hidden}
     others = [param for param in network.parameters() if id(param) not in chosen]
     adamw = AdamW(others, lr=adamw_lr, betas=betas, weight_decay=0.0)
-    return [Muon(hidden, lr=lr, dtype=dtype), adamw] if hidden else [adamw]
+    return [Muon(hidden, lr=lr), adamw] if hidden else [adamw]
 
 
 def _is_matrix(weight: Tensor) -> bool:

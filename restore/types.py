@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+RECIPES = ("deblur", "denoise", "denoise-fast", "denoise-lka")  # that are shipped
+
 
 class Word(str, Enum):
     """A string with a fixed set of values (Python 3.10 has no StrEnum)."""

@@ -42,6 +42,7 @@ HALF_PRECISION_COST_DB = 0.01
 WORST_CHANGE_DB = -0.2  # of a single real picture to be deblurred: weights that harm do not ship
 SHARP_DB = 38.0  # that sharp pictures must keep when they are deblurred: nothing may be invented
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}]})
+BEFORE_AND_AFTER = {"real": "real pairs", "synthetic": "pictures with camera shake"}
 LICENCES = {
     "bsds500": ("BSDS500 without CBSD68", "research use"),
     "cid22": ("CID22", "CC BY-SA 4.0"),
@@ -323,7 +324,7 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
             markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows),
             f"Protocol: {scores['benchmark']}.",
         ]
-    for key, what in (("real", "real pairs"), ("synthetic", "pictures with camera shake")):
+    for key, what in BEFORE_AND_AFTER.items():
         if key in scores:
             paragraphs += _before_and_after_table(scores[key], what)
     if "clean" in scores:
@@ -349,12 +350,9 @@ def _summary(scores: Mapping[str, Any]) -> str:
     parts = []
     if scores.get("results"):
         parts.append(f"{decisive(scores, 'gaussian'):.3f} dB (mean over σ {SIGMAS})")
-    if "real" in scores:
-        real = scores["real"]
-        parts.append(f"real pairs {real['input_psnr_db']:.3f} → {real['psnr_db']:.3f} dB")
-    if "synthetic" in scores:
-        shaken = scores["synthetic"]
-        parts.append(f"camera shake {shaken['input_psnr_db']:.3f} → {shaken['psnr_db']:.3f} dB")
+    for key, what in BEFORE_AND_AFTER.items():
+        if key in scores:
+            parts.append(f"{what} {scores[key]['input_psnr_db']:.3f} → {scores[key]['psnr_db']:.3f} dB")
     if "clean" in scores:
         parts.append(f"clean pictures {scores['clean']['psnr_db']:.2f} dB")
     return ", ".join(parts)

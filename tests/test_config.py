@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from restore.config import RECIPES, TrainConfig, differences, load_config
+from restore.config import TrainConfig, differences, load_config
 from restore.errors import UsageError
 from restore.models import PRESETS
+from restore.types import RECIPES
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(co
     assert len(hidden) > 20
     assert isinstance(muon, Muon)
     assert muon.dtype == torch.float32
-    (halved, _) = build_muon(network, dtype=torch.bfloat16)
+    halved = Muon(hidden, dtype=torch.bfloat16)
     assert isinstance(halved, Muon)
     assert halved.dtype == torch.bfloat16
 

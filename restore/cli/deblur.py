@@ -41,25 +41,4 @@ def deblur(  # noqa: PLR0917  the order is that of the help page
     debug: options.Debug = False,
 ) -> None:
     """Sharpen photographs blurred by motion or a lens out of focus; originals are never replaced."""
-    del debug  # read where errors are explained
-    request = Request(
-        inputs=inputs,
-        output=output,
-        model=model,
-        strength=strength,
-        device=device,
-        precision=precision,
-        tile=tile,
-        format_=format_,
-        quality=quality,
-        skip_existing=skip_existing,
-        overwrite=overwrite,
-        strip_metadata=strip_metadata,
-        max_pixels=max_pixels,
-        allow_truncated=allow_truncated,
-        dry_run=dry_run,
-        json=json,
-        quiet=quiet,
-        verbose=verbose,
-    )
-    restore_as_asked(request, Task.DEBLUR, tlc=tlc)
+    restore_as_asked(Request.of(locals()), Task.DEBLUR, tlc=tlc)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from restore.cli import options
 from restore.cli.run import Run, say_skipped
@@ -35,6 +36,11 @@ class Request:
     json: bool
     quiet: bool
     verbose: bool
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Request:
+        """Take over what a command was given, by name; its own options are left out."""
+        return cls(**{field.name: options[field.name] for field in fields(cls)})
 
 
 def restore_as_asked(

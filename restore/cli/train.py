@@ -14,6 +14,7 @@ from restore.cli import console, options, progress
 from restore.cli.stopping import StopRequest
 from restore.cli.watching import TrainingDisplay
 from restore.errors import UsageError
+from restore.types import RECIPES
 
 if TYPE_CHECKING:
     from restore.data import PackReport
@@ -37,11 +38,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-SHIPPED = ("deblur", "denoise", "denoise-fast", "denoise-lka")  # as restore.config has them, which imports torch
 Recipe = Annotated[
     str | None,
     typer.Argument(
-        metavar="RECIPE", help=f"Shipped recipe ({', '.join(SHIPPED)}) or TOML file; with --resume that of the run."
+        metavar="RECIPE", help=f"Shipped recipe ({', '.join(RECIPES)}) or TOML file; with --resume that of the run."
     ),
 ]
 Clean = Annotated[
@@ -188,7 +188,7 @@ def _recipe_of(given: str | None, out: Path | None, *, resume: bool, holds_run: 
     if given is not None:
         return given
     if not resume:
-        raise UsageError(f"name a recipe: {', '.join(SHIPPED)}, or a TOML file")
+        raise UsageError(f"name a recipe: {', '.join(RECIPES)}, or a TOML file")
     if out is None or not holds_run:
         raise UsageError(f"{out}: holds no run to go on with; name RECIPE and DATA to start one")
     return out / "config.toml"

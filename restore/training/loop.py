@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -301,8 +302,8 @@ def _loss_of(config: TrainConfig, device: torch.device) -> Loss:
 def _is_sound(state: TrainState, loss: float, norm: float) -> bool:
     """Return whether a step would not spoil the weights; where it would, it is left out.
 
-    Single gradients of more than a thousand times the usual length come out of nothing in bfloat16. The gradient is
-    that of the whole team, so all decide alike.
+    Single gradients of more than a thousand times the usual length come from rare pictures that drive the gates beyond
+    all bounds. The gradient is that of the whole team, so all decide alike.
 
     Raises:
         DivergedError: the gradient is not finite, or several in a row are too long.
@@ -331,26 +332,33 @@ def _alone_in(run_dir: Path, team: Team) -> Iterator[None]:
         UsageError: another one does.
         OutputError: the folder cannot be written.
     """
-    if not team.leads or sys.platform == "win32":
+    if not team.leads:
         yield
         return
-    import fcntl  # noqa: PLC0415  Windows has none
-
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = (run_dir / ".lock").open("wb")
     except OSError as error:
         raise OutputError(f"{run_dir}: {error.strerror or error}; choose another run folder (--out)") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"{run_dir}: another process trains there; wait for it, or choose another folder"
-            ) from error
-        except OSError:  # some network file systems lock nothing
-            pass
+        if not _holds(lock):
+            raise UsageError(f"{run_dir}: another process trains there; wait for it, or choose another folder")
         yield
+
+
+def _holds(lock: BinaryIO) -> bool:
+    """Return whether a file is locked for this process, or cannot be locked at all."""
+    if sys.platform == "win32":
+        return True
+    import fcntl  # noqa: PLC0415  Windows has none
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems lock nothing
+        return True
+    return True
 
 
 def _agree(state: TrainState, team: Team) -> None:
@@ -375,7 +383,6 @@ def _rewound(state: TrainState, config: TrainConfig, run_dir: Path, team: Team, 
 
 def _keep_recipe(config: TrainConfig, material: Material, run_dir: Path) -> None:
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
         sweep_partials(run_dir)
         write_atomically(run_dir / "config.toml", config.as_toml().encode())
         if material.sources:

@@ -124,3 +124,12 @@ def save(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write RGB pixels in the format of the suffix, whatever bytes the name is made of."""
     encoded = cv2.imencode(path.suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1]
     path.write_bytes(encoded.tobytes())
+
+
+def one_line_error(finished: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Demand an exit code and a single line that begins as errors do and says all these words."""
+    assert finished.returncode == code, finished.stderr
+    lines = finished.stderr.strip().splitlines()
+    assert len(lines) == 1, finished.stderr
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines[0]

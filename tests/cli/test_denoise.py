@@ -31,7 +31,7 @@ from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.weights import save_weights
 
-from .conftest import Restore, load_pixels, noisy_picture, save
+from .conftest import Restore, load_pixels, noisy_picture, one_line_error, save
 
 SMALL = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), stem=2, sigma_input=True)
 
@@ -52,14 +52,6 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def one_line_error(finished: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    assert finished.returncode == code, finished.stderr
-    lines = finished.stderr.strip().splitlines()
-    assert len(lines) == 1, finished.stderr
-    assert lines[0].startswith("error: ")
-    assert all(word in lines[0] for word in words), lines[0]
 
 
 # ---------------------------------------------------------------- the main job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from restore.models.nafnet import Stage
 from restore.types import Task
 from restore.weights import save_weights
 
-from .conftest import Restore, load_pixels
+from .conftest import Restore, load_pixels, one_line_error
 
 SMALL = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), stem=2)
 OWN_OPTIONS = {Task.DENOISE: ["--sigma", "10"], Task.DEBLUR: ["--tlc", "off"]}
@@ -44,14 +43,6 @@ def weights(tmp_path: Path) -> dict[Task, Path]:
         document = {"name": "brighten", "task": str(task), "architecture": "nafnet", "network": SMALL.as_dict()}
         save_weights(paths[task], network, document)
     return paths
-
-
-def one_line_error(finished: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    assert finished.returncode == code, finished.stderr
-    lines = finished.stderr.strip().splitlines()
-    assert len(lines) == 1, finished.stderr
-    assert lines[0].startswith("error: ")
-    assert all(word in lines[0] for word in words), lines[0]
 
 
 def test_a_folder_is_mirrored_and_the_document_says_how(
