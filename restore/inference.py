@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -235,13 +236,11 @@ class Restorer:
             y: Tensor = self.network(x, *sigma_N).float()
         if self.dtype != torch.float32 and not y.isfinite().all():
             y = self.network(x, *sigma_N)
-        if not y.isfinite().all():
+        change, largest = (float(torch.linalg.vector_norm(values, torch.inf)) for values in (y - x, x))
+        if not math.isfinite(change):
             raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
-        change, largest = float((y - x).abs().amax()), max(1.0, float(x.abs().amax()))
-        if change > EXPLODED * largest:
-            raise _ExplodedError(
-                f"left as it was: the network fails on this picture (a change of {change / largest:.0f})"
-            )
+        if (ratio := change / max(1.0, largest)) > EXPLODED:
+            raise _ExplodedError(f"left as it was: the network fails on this picture (a change of {ratio:.0f})")
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
