@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.allocator import keep_freed_memory
+from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
 from restore.tiling import Tiling, restore_strips
@@ -44,6 +45,7 @@ def load(
     precision: Precision | str = Precision.AUTO,
     tile: int | Literal["auto", "off"] = "auto",
     tlc: LocalStatistics | str = LocalStatistics.AUTO,
+    ensemble: int | None = None,
 ) -> Restorer:
     """Load weights and make them ready to restore pictures.
 
@@ -55,6 +57,7 @@ def load(
         precision: of the computation; see `Restorer`.
         tile: see `Restorer`.
         tlc: see `Restorer`.
+        ensemble: see `Restorer`.
 
     Raises:
         WeightsError: the weights are missing, damaged or of the wrong kind.
@@ -65,7 +68,7 @@ def load(
     if chosen.type == "cpu":
         keep_freed_memory()
     network, info = load_weights(name_or_path, task)
-    return Restorer(network, info, device=chosen, precision=precision, tile=tile, tlc=tlc)
+    return Restorer(network, info, device=chosen, precision=precision, tile=tile, tlc=tlc, ensemble=ensemble)
 
 
 def find_device(name: str) -> torch.device:
@@ -107,12 +110,14 @@ class Restorer:
             patches: `on`, `off`, or `auto` for what the weights say (official GoPro and REDS checkpoints: on, as they
             were published). A picture where both averages disagree wildly is restored without it, and so is the batch
             that it is part of.
+        ensemble: how many orientations of the picture are restored and averaged, 1, 2, 4 or 8; it takes as many times
+            longer. None for what the weights say.
 
     Raises:
-        UsageError: the tile is too small, or there is no attention that TLC could change.
+        UsageError: the tile is too small, there is no attention that TLC could change, or no such ensemble.
 
     References:
-        Chu, Chen, Chen, Lu 2022, TLC, arXiv:2112.04491.
+        Chu, Chen, Chen, Lu 2022, TLC, arXiv:2112.04491; for the ensemble see `restore.ensemble`.
     """
 
     def __init__(
@@ -124,12 +129,16 @@ class Restorer:
         precision: Precision | str = Precision.AUTO,
         tile: int | Literal["auto", "off"] = "auto",
         tlc: LocalStatistics | str = LocalStatistics.AUTO,
+        ensemble: int | None = None,
     ) -> None:
         self.info = info
         self.device = torch.device(device)
         self.precision = _choose_precision(Precision(precision), self.device)
         self.dtype = _DTYPES[self.precision]
         self.tile = tile
+        if ensemble is None:
+            ensemble = info.ensemble if info is not None else 1
+        self.ensemble = ensemble
         network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
         is_global = isinstance(network, NAFNet) and network.config.is_global
@@ -141,6 +150,8 @@ class Restorer:
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if isinstance(tile, int) and tile < MIN_TILE:
             raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
+        if self.ensemble not in ENSEMBLES:
+            raise UsageError(f"ensemble {self.ensemble}: choose {', '.join(map(str, ENSEMBLES))}")
 
     def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
         """Restore one picture or a batch.
@@ -230,7 +241,13 @@ class Restorer:
     def _run(self, tile_NCHW: Tensor, sigma: float | None) -> Tensor:
         """Restore float32 (N,1 or 3,H,W) in one go."""
         channels = tile_NCHW.shape[1]
-        x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
+        y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)
+        return y if channels == 3 else y.mean(1, keepdim=True)
+
+    def _run_network(self, image_N3HW: Tensor, sigma: float | None) -> Tensor:
+        """Run the network and refuse what cannot be a restored picture."""
+        x = image_N3HW.contiguous(memory_format=torch.channels_last)
         sigma_N = () if sigma is None else (torch.full((x.shape[0],), sigma, device=x.device),)
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             y: Tensor = self.network(x, *sigma_N).float()
@@ -246,7 +263,7 @@ class Restorer:
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
                 "the whole picture, which paints mosaics"
             )
-        return y if channels == 3 else y.mean(1, keepdim=True)
+        return y
 
     def _tiling(self, size: int) -> Tiling:
         def rounded(length: int) -> int:

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from restore.atomic import write_atomically
+from restore.ensemble import ENSEMBLES
 from restore.errors import WeightsError
 from restore.models import ARCHITECTURES, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
@@ -77,6 +78,11 @@ class WeightsInfo:
     def tlc_px(self) -> int | None:
         """Side of the surroundings under TLC, in pixels; None where it does not help."""
         return self.document.get("tlc_px")
+
+    @property
+    def ensemble(self) -> int:
+        """How many orientations of a picture they are meant to restore and average."""
+        return int(self.document.get("ensemble", 1))
 
     @property
     def sha256(self) -> str:
@@ -193,6 +199,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tlc_px = document.get("tlc_px")
     if tlc_px is not None and (type(tlc_px) is not int or tlc_px < 1):
         raise WeightsError(f"{path}: TLC over {tlc_px!r} pixels has no meaning; {_REMEDY}")
+    if (ensemble := document.get("ensemble", 1)) not in list(ENSEMBLES):
+        raise WeightsError(f"{path}: an ensemble of {ensemble!r} has no meaning; {_REMEDY}")
     if document.get("sha256") != _sha256(tensors, document):
         raise WeightsError(f"{path}: the checksum (sha256) does not match, the file is damaged; {_REMEDY}")
     return tensors, document

@@ -120,6 +120,42 @@ def test_tiles_equal_the_whole_within_one_of_255(stem: Any) -> None:
     assert np.abs(whole - tiled).max() < 1 / 255
 
 
+class AlongTheRows(nn.Module):
+    """Shifts a picture to the right by a pixel, so that orientation matters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll(1, -1)
+
+
+@pytest.mark.parametrize(("ensemble", "directions"), [(1, "r"), (2, "rl"), (4, "rldu"), (8, "rldurldu")])
+def test_a_self_ensemble_averages_over_orientations(ensemble: int, directions: str) -> None:
+    picture = random_picture("float32", 24, 40, 3)
+    shifts = {"r": (1, 1), "l": (-1, 1), "d": (1, 0), "u": (-1, 0)}
+    expected = np.mean([np.roll(picture, *shifts[direction]) for direction in directions], axis=0)
+    np.testing.assert_allclose(Restorer(AlongTheRows(), ensemble=ensemble)(picture), expected, atol=1e-6)
+
+
+def test_a_self_ensemble_is_as_the_weights_say_unless_asked() -> None:
+    info = WeightsInfo(Path("net.safetensors"), {"ensemble": 4}, 0, 0)
+    assert Restorer(Identity()).ensemble == 1
+    assert Restorer(Identity(), info).ensemble == 4
+    assert Restorer(Identity(), info, ensemble=2).ensemble == 2
+
+
+@pytest.mark.parametrize("ensemble", [0, 3, 16])
+def test_a_self_ensemble_that_does_not_exist_is_refused(ensemble: int) -> None:
+    with pytest.raises(UsageError, match=f"ensemble {ensemble}: choose 1, 2, 4, 8"):
+        Restorer(Identity(), ensemble=ensemble)
+
+
+def test_a_self_ensemble_does_not_depend_on_how_the_picture_is_held() -> None:
+    picture = random_picture("float32", 40, 72, 3)
+    restorer = Restorer(small_net(), ensemble=8)
+    restored = restorer(picture)
+    np.testing.assert_allclose(restorer(np.rot90(picture)), np.rot90(restored), atol=1e-5)
+    np.testing.assert_allclose(restorer(picture[:, ::-1]), restored[:, ::-1], atol=1e-5)
+
+
 def test_the_noise_level_reaches_the_network() -> None:
     picture = random_picture("float32", 16, 16, 3)
     restorer = Restorer(small_net(sigma_input=True))

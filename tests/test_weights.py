@@ -222,6 +222,17 @@ def test_our_own_files_name_the_surroundings_under_tlc_themselves(saved: Path, t
     assert load_weights(tmp_path / "local.safetensors")[1].tlc_px == 96
 
 
+def test_files_can_ask_for_a_self_ensemble_that_exists(saved: Path, tmp_path: Path) -> None:
+    assert load_weights(saved)[1].ensemble == 1
+    asked = tmp_path / "asked.safetensors"
+    save_weights(asked, randomised(SMALL), document(SMALL, ensemble=4))
+    assert load_weights(asked)[1].ensemble == 4
+    for impossible in (3, "4", [4], None):
+        save_weights(asked, randomised(SMALL), document(SMALL, ensemble=impossible))
+        with pytest.raises(WeightsError, match=r"asked\.safetensors: an ensemble of .* has no meaning"):
+            load_weights(asked)
+
+
 def test_a_foreign_network_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="expected the weights of a NAFNet, found another"):

@@ -26,6 +26,7 @@ def deblur(  # noqa: PLR0917  the order is that of the help page
     device: options.Device = "auto",
     precision: options.PrecisionOption = Precision.AUTO,
     tile: options.Tile = "auto",
+    ensemble: options.Ensemble = None,
     tlc: Tlc = LocalStatistics.AUTO,
     format_: options.Format = None,
     quality: options.Quality = 95,

@@ -29,6 +29,7 @@ def denoise(  # noqa: PLR0917  the order is that of the help page
     device: options.Device = "auto",
     precision: options.PrecisionOption = Precision.AUTO,
     tile: options.Tile = "auto",
+    ensemble: options.Ensemble = None,
     format_: options.Format = None,
     quality: options.Quality = 95,
     skip_existing: options.SkipExisting = False,

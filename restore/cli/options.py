@@ -28,6 +28,14 @@ Tile = Annotated[
     str,
     typer.Option(metavar="N|auto|off", help="Side of the overlapping tiles, 256 pixels or more; off: no tiles."),
 ]
+Ensemble = Annotated[
+    int | None,
+    typer.Option(
+        metavar="1|2|4|8",
+        help="Turned and mirrored copies to restore and average: better, and as many times slower; as the weights say "
+        "if absent.",
+    ),
+]
 Format = Annotated[
     str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Format of the outputs; as the input if absent.")
 ]

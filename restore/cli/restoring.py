@@ -25,6 +25,7 @@ class Request:
     device: str
     precision: Precision
     tile: str
+    ensemble: int | None
     format_: str | None
     quality: int
     skip_existing: bool
@@ -71,7 +72,13 @@ def restore_as_asked(
         return
     planning.prepare_output(plan.output)
     restorer = inference.load(
-        request.model, task=task, device=request.device, precision=request.precision, tile=tile_size, tlc=tlc
+        request.model,
+        task=task,
+        device=request.device,
+        precision=request.precision,
+        tile=tile_size,
+        tlc=tlc,
+        ensemble=request.ensemble,
     )
     results = pipeline.restore_files(
         plan,
@@ -89,6 +96,7 @@ def restore_as_asked(
         "strength": request.strength,
         "precision": str(restorer.precision),
         "device": str(restorer.device),
+        "ensemble": restorer.ensemble,
         **({"sigma": sigma} if task is Task.DENOISE else {"tlc": restorer.tlc_px is not None}),
     }
     assert restorer.info is not None

@@ -186,6 +186,9 @@ class SCA(nn.Sequential):
         window: side of the surroundings in pixels of the map; None for a global average, as published.
 
     Attributes:
+        limit: what the factors stay within, by a tanh; None for unbounded ones, as published. The factors multiply a
+            product of two maps whose average they are taken from, so strong repeated texture, whose average is as large
+            as its peaks, can drive a deep network to values thousands of times too large.
         local_size: side of the surroundings under TLC, in pixels of the map; None without it.
         disagreement: of the last pass under TLC: how far the factors of a place lie from those that the global averages
             of its picture give, at most, relative to these.
@@ -198,6 +201,7 @@ class SCA(nn.Sequential):
     def __init__(self, channels: int, window: int | None = None) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
         self.window = window
+        self.limit: float | None = None
         self.local_size: int | None = None
         self.disagreement = 0.0
 
@@ -207,20 +211,24 @@ class SCA(nn.Sequential):
         if self.window is None and self.local_size is not None and max(height, width) > self.local_size:
             return self._exact_local(x_NCHW, self.local_size)
         if self.window is None or max(height, width) <= self.window:
-            return self[1](self[0](x_NCHW))
+            return self._factors(self[0](x_NCHW))
         cell = 2 ** int(math.log2(max(1, self.window / 3)))  # a power of two, so that tiles and wholes share cells
         reach = self.window // (2 * cell)
         means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False) if cell > 1 else x_NCHW
         means = F.avg_pool2d(means, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
         means = F.avg_pool2d(means, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)
-        factors: Tensor = self[1](means)
+        factors = self._factors(means)
         if cell > 1:
             factors = F.interpolate(factors, scale_factor=cell, mode="bilinear", align_corners=False)
         return factors[..., :height, :width]
 
+    def _factors(self, means: Tensor) -> Tensor:
+        factors: Tensor = self[1](means)
+        return factors if self.limit is None else self.limit * torch.tanh(factors / self.limit)
+
     def _exact_local(self, x_NCHW: Tensor, size: int) -> Tensor:
-        factors: Tensor = self[1](local_mean(x_NCHW, size))
-        usual = self[1](self[0](x_NCHW)).float()
+        factors = self._factors(local_mean(x_NCHW, size))
+        usual = self._factors(self[0](x_NCHW)).float()
         distance = (factors.float() - usual).norm(dim=1).amax((1, 2))
         ratios = distance / usual.norm(dim=1).amin((1, 2)).clamp_min(1e-6)  # one for each picture
         self.disagreement = float(ratios.detach().amax())

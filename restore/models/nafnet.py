@@ -122,6 +122,7 @@ class NAFNetConfig:
         padding: how sizes are completed to a multiple of stem·2^levels; `constant` (zeros) as published;
             `reflect` continues the noise as noise, where repeated pixels would be taken for streaks.
         sca_window: side in pixels of the picture over which channel attention averages; None for all of it.
+        sca_limit: what the factors of channel attention stay within; None for unbounded ones, as published.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
     """
 
@@ -133,6 +134,7 @@ class NAFNetConfig:
     channels: int = 3
     padding: Literal["constant", "reflect"] = "reflect"
     sca_window: int | None = None
+    sca_limit: float | None = None
     sigma_input: bool = False
 
     def __post_init__(self) -> None:
@@ -142,6 +144,8 @@ class NAFNetConfig:
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
+        if self.sca_limit is not None and self.sca_limit <= 0:
+            raise ValueError(f"sca_limit must be larger than 0, not {self.sca_limit}")
 
     @property
     def is_global(self) -> bool:
@@ -209,6 +213,9 @@ class NAFNet(nn.Module):
             self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
             width, window = width // 2, window and 2 * window
             self.decoders.append(stage.build(width, window))
+        for module in self.modules():
+            if isinstance(module, SCA):
+                module.limit = config.sca_limit
 
     @property
     def size_multiple(self) -> int:

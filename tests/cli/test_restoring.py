@@ -59,7 +59,8 @@ def test_a_folder_is_mirrored_and_the_document_says_how(
     assert document["model"]["name"] == "brighten"
     assert document["summary"]["done"] == 3
     name, value = {Task.DENOISE: ("sigma", None), Task.DEBLUR: ("tlc", False)}[task]
-    assert document["settings"] == {"strength": 1.0, "precision": "fp32", "device": "cpu", name: value}
+    settings = {"strength": 1.0, "precision": "fp32", "device": "cpu", "ensemble": 1}
+    assert document["settings"] == settings | {name: value}
     assert "restored 3 photographs" in finished.stderr
 
 
@@ -121,6 +122,7 @@ def test_mistakes_have_their_code(restore: Restore, photographs: Path, weights: 
         ("--strength", "2", 2),
         ("--tile", "12", 2),
         ("--tile", "big", 2),
+        ("--ensemble", "3", 2),
         ("--precision", "int4", 2),
         ("--quality", "0", 2),
         ("--device", "tpu", 2),

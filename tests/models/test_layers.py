@@ -221,6 +221,22 @@ def test_sca_with_a_window_keeps_it_under_tlc() -> None:
     assert sca.disagreement == 0
 
 
+@pytest.mark.parametrize(("window", "local_size"), [(None, None), (6, None), (None, 6)])
+@torch.no_grad()
+def test_sca_with_a_limit_bends_its_factors_into_it(window: int | None, local_size: int | None) -> None:
+    sca = SCA(3, window)
+    sca.local_size = local_size
+    x = 30 * (1 + rand(1, 3, 16, 20))
+    free = sca(x)
+    assert free.abs().max() > 6
+    sca.limit = 4
+    assert sca(x).abs().max() <= 4
+    if window is None:  # with one, the factors are bent before they are interpolated
+        torch.testing.assert_close(sca(x), 4 * (free / 4).tanh())
+    sca.limit = 1e4
+    torch.testing.assert_close(sca(x), free, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("dilation", [2, 3, 4])

@@ -105,6 +105,7 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"middle": {"num_blocks": 1, "norm": "batch"}}, ValueError, "norm must be one of layer, group, not 'batch'"),
         ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
         ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
+        ({"sca_limit": 0}, ValueError, "sca_limit must be larger than 0, not 0"),
         ({"middle": {"num_blocks": 1, "kernel_size": 0}}, ValueError, "kernel_size, dilation and expansion of 1"),
         ({"middle": {"num_blocks": 1, "attention": "lska"}}, ValueError, "one of 7, 11, .* for lska, not 21"),
     ],
@@ -196,6 +197,19 @@ def test_the_noise_level_shifts_the_first_features() -> None:
 def test_a_blind_network_refuses_a_noise_level() -> None:
     with pytest.raises(ValueError, match="cannot be told"):
         NAFNet(half_resolution_net(4))(picture(1, 3, 8, 8), torch.tensor([0.1]))
+
+
+@torch.no_grad()
+def test_a_limit_of_attention_reaches_every_block() -> None:
+    free = NAFNet(half_resolution_net(4))
+    for param in free.parameters():
+        param.copy_(torch.randn(param.shape, generator=torch.Generator().manual_seed(param.numel())))
+    bounded = NAFNet(replace(free.config, sca_limit=0.5))
+    bounded.load_state_dict(free.state_dict())
+    limits = [module.limit for module in bounded.modules() if isinstance(module, SCA)]
+    assert limits == [0.5] * 14
+    image = picture(1, 3, 16, 16)
+    assert bounded(image).abs().max() < free(image).abs().max() / 2
 
 
 class PlainLocalMean(nn.Module):
