@@ -145,6 +145,8 @@ class Data(Settings):
         told_share: share of the samples whose Gaussian noise level the network is told; for networks with
             `sigma_input`.
         grey_share: share of the samples that are grey.
+        patterns_share: share of the samples whose picture is a drawn repeated pattern instead, in training only; none
+            where it learns from pairs.
         validation_share: share of the pictures held out for validation, where no folder is named for it.
         frames_share: share of the samples that are means of consecutive frames, where a folder of them is given.
         frames_num: fewest and most frames in a mean.
@@ -155,6 +157,7 @@ class Data(Settings):
 
     told_share: Share = 0.0
     grey_share: Share = 0.0
+    patterns_share: Share = 0.0
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.025
     frames_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     frames_num: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (5, 17)

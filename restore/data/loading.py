@@ -65,7 +65,7 @@ class _Answer(NamedTuple):
     """Degraded and reference (N,p,p,3), told (N,), or an error instead; and the bad pictures found on the way."""
 
     arrays: tuple[np.ndarray[Any, Any], ...]
-    bad: dict[int, str]
+    bad: dict[str, str]
     error: Exception | None
 
 
@@ -160,7 +160,7 @@ def _answer(samples: TrainSamples, request: Sequence[Request]) -> _Answer:
         error = raised
     except Exception as raised:  # noqa: BLE001  the parent raises it, where its user sees it
         error = RuntimeError(f"in a data worker: {type(raised).__name__}: {raised}")
-    return _Answer(arrays, {key: why for key, why in samples.pictures.bad.items() if key not in known}, error)
+    return _Answer(arrays, {name: why for name, why in samples.pictures.bad.items() if name not in known}, error)
 
 
 def _to_array(images: Tensor) -> np.ndarray[Any, Any]:

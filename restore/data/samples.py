@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from restore.data.sources import Source, Tolerant
+from restore.data.patterns import draw_pattern
+from restore.data.sources import Picture, Source, Tolerant
 from restore.degradations import Chain, draw
 
 UNTOLD = -1.0
@@ -75,6 +76,7 @@ class TrainSamples(Dataset[Sample]):
         seed: of everything random.
         told_share: probability that the network is told the noise level, where there is one.
         grey_share: probability that a photograph is turned grey, with the same noise in its three equal channels.
+        patterns_share: probability that a drawn pattern is degraded in place of a picture.
 
     Attributes:
         pictures: the source, read so that single bad pictures are passed over; `pictures.bad` tells which.
@@ -85,8 +87,10 @@ class TrainSamples(Dataset[Sample]):
         source: Source,
         chains: Sequence[Chain] | None,
         seed: int,
+        *,
         told_share: float = 0.0,
         grey_share: float = 0.0,
+        patterns_share: float = 0.0,
     ) -> None:
         self.pictures = Tolerant(source)
         self.chains = chains
@@ -94,6 +98,7 @@ class TrainSamples(Dataset[Sample]):
         self.seed = seed
         self.told_share = told_share
         self.grey_share = grey_share
+        self.patterns_share = patterns_share
 
     def __getitem__(self, request: Request) -> Sample:
         """Draw a sample.
@@ -104,8 +109,11 @@ class TrainSamples(Dataset[Sample]):
             ValueError: photographs come without chains.
         """
         generator = torch.Generator().manual_seed(_seed_of(self.seed, request))
-        where, down, across, turn, told, grey = torch.rand(6, dtype=torch.float64, generator=generator).tolist()
-        picture = self.pictures.read(int(where * len(self.pictures.source)))
+        where, down, across, turn, told, grey, drawn = torch.rand(7, dtype=torch.float64, generator=generator).tolist()
+        if self.chains is not None and drawn < self.patterns_share:
+            picture: Picture = draw_pattern(request.patch_size + 2 * self.margin_px, generator)
+        else:
+            picture = self.pictures.read(int(where * len(self.pictures.source)))
         given = picture if isinstance(picture, tuple) else (picture,)
         margin_px = self.margin_px if len(given) == 1 else 0  # pairs come blurred already
         size, symmetry = request.patch_size + 2 * margin_px, int(8 * turn)

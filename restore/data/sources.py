@@ -123,12 +123,12 @@ class Tolerant:
 
     Attributes:
         source: the pictures.
-        bad: by index, why a picture cannot be read, as far as it was tried.
+        bad: by name, why a picture cannot be read, as far as it was tried.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.bad: dict[int, str] = {}
+        self.bad: dict[str, str] = {}
 
     def read(self, index: int) -> Picture:
         """Return a picture, or the next good one.
@@ -137,27 +137,32 @@ class Tolerant:
             NothingToDoError: more than 3 pictures and more than 5 % cannot be read, or none can.
         """
         for candidate in chain(range(index, len(self.source)), range(index)):
-            if candidate not in self.bad:
+            if (name := self.source.name(candidate)) not in self.bad:
                 try:
                     return self.source.read(candidate)
                 except ImageError as error:
-                    self.note({candidate: str(error)})
+                    self.note({name: str(error)})
         raise NothingToDoError("there are no pictures to read; name a folder of photographs")
 
-    def note(self, bad: Mapping[int, str]) -> None:
+    def note(self, bad: Mapping[str, str]) -> None:
         """Take note of pictures that cannot be read.
 
         Raises:
             NothingToDoError: they are too many.
         """
         self.bad |= bad
-        num_all, num_bad = len(self.source), len(self.bad)
+        num_all, num_bad = _num_distinct(self.source), len(self.bad)
         if are_too_many(num_bad, num_all):
-            names = some_names(self.source.name(index) for index in sorted(self.bad))
+            names = some_names(sorted(self.bad))
             reason = next(iter(self.bad.values()))
             raise NothingToDoError(
                 f"{num_bad} of {num_all} pictures cannot be read: {names} ({reason}); repair or remove them"
             )
+
+
+def _num_distinct(source: Source) -> int:
+    """Count pictures, repeated ones once."""
+    return sum(map(_num_distinct, source.sources)) if isinstance(source, Mixture) else len(source)
 
 
 def are_too_many(num_bad: int, num_all: int) -> bool:

@@ -26,7 +26,7 @@ from restore.errors import DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
-from restore.training.material import Material, sample_stream, training_samples
+from restore.training.material import Material, sample_stream, training_samples, validated
 from restore.training.outcome import Keeper
 from restore.training.state import DTYPES, TrainState, first_state, prepare_state
 
@@ -114,7 +114,11 @@ def _run(  # noqa: PLR0917  `train` reads better so
     """Take steps from where the state is; return whether the budget ended rather than a stop came."""
     network: nn.Module = torch.compile(state.network) if config.compile else state.network  # type: ignore[assignment]
     loss_of = _loss_of(config, state.device)
-    numbers = {"pictures": len(material.training), "held_out": len(material.held_out), "processes": team.size}
+    numbers = {
+        "pictures": sum(material.pictures.values()),
+        "held_out": len(validated(material.held_out)),
+        "processes": team.size,
+    }
     logbook.write("start", step=state.step, dtype=str(state.dtype).removeprefix("torch."), **numbers)
     samples = training_samples(config, material, state.num_rewinds)
     stream = sample_stream(

@@ -159,6 +159,7 @@ def training_samples(config: TrainConfig, material: Material, num_rewinds: int =
         seed=config.seed + OTHER_SAMPLES * num_rewinds,
         told_share=config.data.told_share,
         grey_share=config.data.grey_share,
+        patterns_share=config.data.patterns_share,
     )
 
 
@@ -213,13 +214,18 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
     scores: list[float] = []
     rows: list[Tensor] = []
     pictures = Tolerant(source)
-    for index in range(0, len(source), math.ceil(len(source) / VALIDATION_PICTURES)):
+    for index in validated(source):
         degraded, reference = _central_sample(pictures.read(index), index, config)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
         scores.append(min(psnr(reference, restored), INVISIBLE_DB))
         if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
             rows.append(torch.cat([degraded, restored, reference], dim=-1))
     return statistics.fmean(scores), torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
+
+
+def validated(source: Source) -> range:
+    """Return the indices of the held-out pictures that a validation takes: at most 32, spread evenly."""
+    return range(0, len(source), math.ceil(len(source) / VALIDATION_PICTURES))
 
 
 def _by_folder(source: Source, root: Path | None) -> dict[str, int]:

@@ -50,12 +50,12 @@ class Keeper:
             self.saved_at = state.seconds
         return self.team.leads and state.seconds - self.saved_at >= 60 * self.config.checkpoint.minutes
 
-    def save(self, state: TrainState, bad: Mapping[int, str]) -> None:
+    def save(self, state: TrainState, bad: Mapping[str, str]) -> None:
         """Validate, and write state, weights and card; weights that are not finite never replace good ones.
 
         Args:
             state: to keep.
-            bad: pictures that could not be read so far, by index, and why.
+            bad: pictures that could not be read so far, by name, and why.
 
         Raises:
             DivergedError: the weights are not finite; nothing was written.

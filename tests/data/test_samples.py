@@ -166,5 +166,5 @@ def test_damaged_pictures_are_passed_over(tmp_path: Path) -> None:
     samples = TrainSamples(open_photos(tmp_path), CLEAN, seed=0)
     for index in range(20):
         assert samples[Request(index, 8)].reference.shape == (3, 8, 8)
-    assert list(samples.pictures.bad) == [1]
-    assert "1.png" in samples.pictures.bad[1]
+    ((name, reason),) = samples.pictures.bad.items()
+    assert name in reason

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from restore.data import Photos, Subset, Tolerant, split
+from restore.data import Mixture, Photos, Subset, Tolerant, split
 from restore.errors import NothingToDoError, UsageError
 
 Counting = Callable[..., tuple[Photos, list[int]]]
@@ -21,7 +21,7 @@ def test_a_bad_picture_is_tried_once_and_the_next_good_one_taken(counting: Count
         assert isinstance(picture, torch.Tensor)
         assert int(picture[0, 0, 0]) == 3
     assert reads == [1, 2, 3]
-    assert sorted(pictures.bad) == [1, 2]
+    assert sorted(pictures.bad) == ["p1", "p2"]
 
 
 def test_after_the_last_picture_comes_the_first(counting: Counting) -> None:
@@ -41,6 +41,19 @@ def test_more_than_three_and_five_percent_bad_pictures_stop(
             pictures.read(0)
     else:
         pictures.read(0)
+
+
+def test_a_bad_picture_that_a_mixture_repeats_is_tried_once_and_counted_once(counting: Counting) -> None:
+    photos, reads = counting(40, 10**6, bad=(1,))
+    few, _ = counting(2, 10**6)
+    pictures = Tolerant(Mixture([(photos, 0.01), (few, 0.99)]))
+    assert len(pictures.source) > 10 * 42
+    for index in range(len(pictures.source)):
+        pictures.read(index)
+    assert reads.count(1) == 1
+    assert list(pictures.bad) == ["p1"]
+    with pytest.raises(NothingToDoError, match="4 of 42 pictures"):
+        pictures.note({f"p{index}": "damaged" for index in (2, 3, 4)})
 
 
 def test_every_fortieth_picture_is_held_out_and_a_few_serve_both(counting: Counting) -> None:
