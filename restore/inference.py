@@ -168,8 +168,8 @@ class Restorer:
             they were.
 
         Warns:
-            UserWarning: the picture was restored without TLC, since local and global averages disagree; or it comes
-                back as it was, since the network fails on it: rare pictures drive its gates beyond all bounds.
+            UserWarning: the picture was restored without TLC, since local and global averages disagree; or some tiles
+                come back as they were, since the network fails there: rare pictures drive its gates beyond all bounds.
 
         Raises:
             ValueError: another shape or depth, or a strength outside [0,1].
@@ -190,27 +190,24 @@ class Restorer:
             raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
         if sigma is not None and not self.knows_sigma:
             raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
-        source_NCHW = _as_batch(image)
-        notes: tuple[str, ...] = ()
-        try:
-            restored, notes = self._restore_by_sound_statistics(source_NCHW, sigma=sigma, strength=strength, clip=clip)
-        except _ExplodedError as error:
-            restored = _from_unit(_to_unit(source_NCHW), source_NCHW, slice(None), clip=clip).cpu()
-            notes = (str(error),)
+        restored, notes = self._restore_by_sound_statistics(_as_batch(image), sigma=sigma, strength=strength, clip=clip)
         return _as_given(restored, image), notes
 
     def _restore_by_sound_statistics(self, source: Tensor, **options: Any) -> tuple[Tensor, tuple[str, ...]]:  # noqa: ANN401
         """Restore with TLC where that is asked for and sound, else without."""
         if not isinstance(self.network, NAFNet):
-            return self._restore(source, **options), ()
+            return self._restore(source, **options)
         self.network.use_local_statistics(self.tlc_px)
         try:
-            return self._restore(source, **options), ()
+            return self._restore(source, **options)
         except _StatisticsDisagreeError as error:
             self.network.use_local_statistics(None)
-            return self._restore(source, **options), (str(error),)
+            restored, notes = self._restore(source, **options)
+            return restored, (str(error), *notes)
 
-    def _restore(self, source: Tensor, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
+    def _restore(
+        self, source: Tensor, *, sigma: float | None, strength: float, clip: bool
+    ) -> tuple[Tensor, tuple[str, ...]]:
         height, width = source.shape[-2:]
         size = self._tile_size(height, width)
         while True:
@@ -224,19 +221,31 @@ class Restorer:
                     raise DeviceError(f"{reason}; close other programs or choose the device cpu") from error
                 size = max(MIN_TILE, size // 2)
 
-    def _restore_tiled(self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool) -> Tensor:
+    def _restore_tiled(
+        self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool
+    ) -> tuple[Tensor, tuple[str, ...]]:
         num, channels, height, width = source.shape
         restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
+        tiling = self._tiling(size)
+        failures: list[str] = []
 
         def restore_tile(rows: slice, columns: slice) -> Tensor:
             tile = _to_unit(source[..., rows, columns].to(self.device))
-            output = self._run(tile, sigma)
+            try:
+                output = self._run(tile, sigma)
+            except _ExplodedError as error:
+                failures.append(str(error))
+                return tile.cpu()
             return (output if strength == 1 else torch.lerp(tile, output, strength)).cpu()
 
         with torch.inference_mode():
-            for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
+            for rows, strip in restore_strips(height, width, tiling, restore_tile):
                 restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
-        return restored
+        if not failures:
+            return restored, ()
+        num_tiles = len(tiling.spans(height)) * len(tiling.spans(width))
+        where = "" if num_tiles == 1 else f" in {len(failures)} of {num_tiles} tiles"
+        return restored, (f"left as it was{where}: the network fails on what is there ({failures[0]})",)
 
     def _run(self, tile_NCHW: Tensor, sigma: float | None) -> Tensor:
         """Restore float32 (N,1 or 3,H,W) in one go."""
@@ -257,7 +266,7 @@ class Restorer:
         if not math.isfinite(change):
             raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
         if (ratio := change / max(1.0, largest)) > EXPLODED:
-            raise _ExplodedError(f"left as it was: the network fails on this picture (a change of {ratio:.0f})")
+            raise _ExplodedError(f"a change of {ratio:.0f} times the largest value")
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "

@@ -389,6 +389,21 @@ def test_a_picture_on_which_the_network_explodes_comes_back_as_it_was(dtype: Any
     restored, notes = Restorer(network).restore(picture)
     assert np.array_equal(restored, picture)
     (note,) = notes
-    assert note == "left as it was: the network fails on this picture (a change of 40)"
+    assert note == "left as it was: the network fails on what is there (a change of 40 times the largest value)"
     with pytest.warns(UserWarning, match="left as it was"):
         Restorer(network)(picture)
+
+
+class ExplodesOnWhite(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 100 * x if x.amax() == 1 else x + 0.25
+
+
+def test_where_the_network_explodes_only_that_tile_stays_as_it_was() -> None:
+    picture = np.full((256, 1100, 3), 0.5, np.float32)
+    picture[100, 20] = 1
+    restored, (note,) = Restorer(ExplodesOnWhite(), tile=256).restore(picture)
+    assert note.startswith("left as it was in 1 of 8 tiles: the network fails on what is there (a change of 99 ")
+    np.testing.assert_array_equal(restored[:, :128], picture[:, :128])
+    np.testing.assert_array_equal(restored[:, 256:], 0.75)
+    assert (np.diff(restored[0, :, 0]) >= 0).all()  # blended, not cut
