@@ -1,9 +1,11 @@
-"""How the C library treats large blocks of memory."""
+"""Memory: how the C library treats large blocks, and how running out of it shows."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+
+import torch
 
 
 def keep_freed_memory() -> None:
@@ -14,3 +16,8 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether Python, or torch on any device, ran out of memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

@@ -12,9 +12,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore.allocator import keep_freed_memory
+from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
@@ -131,6 +132,7 @@ class Restorer:
         tlc: LocalStatistics | str = LocalStatistics.AUTO,
         ensemble: int | None = None,
     ) -> None:
+        check_settings(tile, ensemble)
         self.info = info
         self.device = torch.device(device)
         self.precision = _choose_precision(Precision(precision), self.device)
@@ -148,10 +150,6 @@ class Restorer:
         if isinstance(network, NAFNet):
             network.fold()
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if isinstance(tile, int) and tile < MIN_TILE:
-            raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
-        if self.ensemble not in ENSEMBLES:
-            raise UsageError(f"ensemble {self.ensemble}: choose {', '.join(map(str, ENSEMBLES))}")
 
     def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
         """Restore one picture or a batch.
@@ -214,7 +212,7 @@ class Restorer:
             try:
                 return self._restore_tiled(source, size, sigma=sigma, strength=strength, clip=clip)
             except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if size <= MIN_TILE:
                     reason = f"out of memory on {self.device} even with tiles of {size} pixels"
@@ -227,52 +225,48 @@ class Restorer:
         num, channels, height, width = source.shape
         restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
         tiling = self._tiling(size)
-        failures: list[str] = []
+        failures: list[Tensor] = []  # of each tile, which of the pictures it fails on
 
         def restore_tile(rows: slice, columns: slice) -> Tensor:
             tile = _to_unit(source[..., rows, columns].to(self.device))
-            try:
-                output = self._run(tile, sigma)
-            except _ExplodedError as error:
-                failures.append(str(error))
-                return tile.cpu()
-            return (output if strength == 1 else torch.lerp(tile, output, strength)).cpu()
+            output, is_sound = self._run(tile, sigma)
+            failures.append(~is_sound)
+            output = output if strength == 1 else torch.lerp(tile, output, strength)
+            return (output if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), output, tile)).cpu()
 
         with torch.inference_mode():
             for rows, strip in restore_strips(height, width, tiling, restore_tile):
                 restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
-        if not failures:
-            return restored, ()
-        num_tiles = len(tiling.spans(height)) * len(tiling.spans(width))
-        where = "" if num_tiles == 1 else f" in {len(failures)} of {num_tiles} tiles"
-        return restored, (f"left as it was{where}: the network fails on what is there ({failures[0]})",)
+        return restored, _note_of_failures(torch.stack(failures))
 
-    def _run(self, tile_NCHW: Tensor, sigma: float | None) -> Tensor:
-        """Restore float32 (N,1 or 3,H,W) in one go."""
-        channels = tile_NCHW.shape[1]
+    def _run(self, tile_NCHW: Tensor, sigma: float | None) -> tuple[Tensor, Tensor]:
+        """Restore float32 (N,1 or 3,H,W) in one go; return also on which of the N the network did not fail."""
+        channels, height, width = tile_NCHW.shape[1:]
         x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
-        y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)
-        return y if channels == 3 else y.mean(1, keepdim=True)
+        if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
+            x = _completed(x, self.multiple)
+        y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
+        y = y if channels == 3 else y.mean(1, keepdim=True)
+        return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are
 
     def _run_network(self, image_N3HW: Tensor, sigma: float | None) -> Tensor:
-        """Run the network and refuse what cannot be a restored picture."""
+        """Run the network; pictures on which it explodes come back as NaN."""
         x = image_N3HW.contiguous(memory_format=torch.channels_last)
         sigma_N = () if sigma is None else (torch.full((x.shape[0],), sigma, device=x.device),)
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
             y: Tensor = self.network(x, *sigma_N).float()
         if self.dtype != torch.float32 and not y.isfinite().all():
             y = self.network(x, *sigma_N)
-        change, largest = (float(torch.linalg.vector_norm(values, torch.inf)) for values in (y - x, x))
-        if not math.isfinite(change):
+        if not y.isfinite().any():
             raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
-        if (ratio := change / max(1.0, largest)) > EXPLODED:
-            raise _ExplodedError(f"a change of {ratio:.0f} times the largest value")
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
                 "the whole picture, which paints mosaics"
             )
-        return y
+        change, largest = (torch.linalg.vector_norm(values, torch.inf, dim=(1, 2, 3)) for values in (y - x, x))
+        is_sound = change <= EXPLODED * largest.clamp_min(1)
+        return y if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), y, math.nan)
 
     def _tiling(self, size: int) -> Tiling:
         def rounded(length: int) -> int:
@@ -294,8 +288,22 @@ class _StatisticsDisagreeError(Exception):
     """TLC would leave mosaics."""
 
 
-class _ExplodedError(Exception):
-    """Gates multiplied each other beyond all bounds, as they do on rare, strongly repetitive pictures."""
+def _note_of_failures(failures_TN: Tensor) -> tuple[str, ...]:
+    """Say how many tiles of how many pictures of a batch were left as they were."""
+    num_tiles, num_pictures = failures_TN.shape
+    if not (num_failed := int(failures_TN.sum())):
+        return ()
+    all_of_them = num_tiles * num_pictures
+    where = "" if num_failed == all_of_them else f" in {num_failed} of {all_of_them} tiles"
+    return (f"left as it was{where}: the network fails on what is there",)
+
+
+def _completed(image: Tensor, multiple: int) -> Tensor:
+    """Mirror a picture to the right and downwards until its sides are multiples."""
+    height, width = image.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(image, (0, right, 0, bottom), mode=mode)
 
 
 def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:
@@ -308,6 +316,18 @@ def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) 
             raise UsageError("tlc on: these weights do not average over whole pictures; leave it out")
         return None
     return said or PUBLISHED_TLC_PX
+
+
+def check_settings(tile: int | Literal["auto", "off"], ensemble: int | None) -> None:
+    """Refuse what a Restorer would refuse.
+
+    Raises:
+        UsageError: the tile is too small, or there is no such ensemble.
+    """
+    if isinstance(tile, int) and tile < MIN_TILE:
+        raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
+    if ensemble is not None and ensemble not in ENSEMBLES:
+        raise UsageError(f"ensemble {ensemble}: choose {', '.join(map(str, ENSEMBLES))}")
 
 
 def check_strength(strength: float) -> None:
@@ -370,7 +390,3 @@ def _free_memory(device: torch.device) -> int:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):  # only Linux tells
         return 4 * 2**30
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)

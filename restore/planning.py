@@ -165,7 +165,9 @@ class _Guard:
     """Refuses jobs that would write over an original, or two to one output."""
 
     def __init__(self, plan: Plan) -> None:
-        self.roots = [Path(os.path.realpath(root)) for root in plan.inputs]
+        roots = [Path(os.path.realpath(root)) for root in plan.inputs]
+        self.folders = [root for root in roots if root.is_dir()]
+        self.files = set(roots).difference(self.folders)
         self.output = Path(os.path.realpath(plan.output))
         self.may_collide = plan.suffix is not None or len(plan.inputs) > 1
         self.sources: dict[Path, Path] = {}
@@ -179,16 +181,17 @@ class _Guard:
                 raise UsageError(f"{job.source} and {other} would both become {job.target}; {remedy}")
         if job.target.parent != self.folder:  # jobs come folder by folder
             self.folder, self.real_folder = job.target.parent, Path(os.path.realpath(job.target.parent))
-        if any(self._is_input(self.real_folder / job.target.name, root) for root in self.roots):
+        target = self.real_folder / job.target.name
+        if target in self.files or any(self._is_input(target, folder) for folder in self.folders):
             raise UsageError(
                 f"{job.target}: this output is an input; choose another output, originals are never replaced"
             )
 
-    def _is_input(self, target: Path, root: Path) -> bool:
-        if not target.is_relative_to(root):
+    def _is_input(self, target: Path, folder: Path) -> bool:
+        if not target.is_relative_to(folder):
             return False
         output_is_apart = (
-            self.output != root and self.output.is_relative_to(root) and target.is_relative_to(self.output)
+            self.output != folder and self.output.is_relative_to(folder) and target.is_relative_to(self.output)
         )
         return not output_is_apart
 

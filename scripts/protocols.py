@@ -1,7 +1,7 @@
 """What methods are scored on: pictures, what was done to them, and the words that say so.
 
-Three kinds: a folder of clean pictures with Gaussian noise; a folder of pairs as cameras made them; a folder of clean
-pictures degraded by a chain, as recipes write it.
+Four kinds: a folder of clean pictures with Gaussian noise; a folder of pairs as cameras made them; a folder of clean
+pictures degraded by a chain, as recipes write it; drawn patterns degraded by one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from restore.data import draw_pattern
 from restore.degradations import Chain, gaussian_noise, generator_for
 from restore.errors import ImageError, NothingToDoError, UsageError
 from restore.images import find_images, read_photo, to_float
@@ -26,6 +27,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 CBSD68 = SHARED / "data" / "test" / "cbsd68"
 REAL_PAIRS = {Task.DENOISE: SHARED / "data" / "test" / "sidd", Task.DEBLUR: SHARED / "data" / "test" / "gopro"}
 GAUSSIAN = "noise added in float, neither clipped nor quantised, one seed for each picture"
+NUM_PATTERNS, PATTERN_PX = 64, 256
 LAYOUTS = {("clean", "noisy"): Task.DENOISE, ("sharp", "blur"): Task.DEBLUR}
 """Names of the two folders of a set of pairs, reference first, and what undoes the difference."""
 
@@ -132,10 +134,31 @@ def chained(folder: Path, chain: Chain, limit: int | None = None) -> Protocol:
             degraded = chain.degrade_pair(_read(path), generator_for(0, path.relative_to(folder)))
             yield _sample(_name(path, folder), degraded.reference, degraded.image)
 
+    return _of_chain(folder.name, chain, samples)
+
+
+def patterns(chain: Chain, limit: int | None = None) -> Protocol:
+    """Return the protocol of drawn repeated patterns, on which networks fail that know photographs only.
+
+    Args:
+        chain: what is done to each.
+        limit: take the first patterns only.
+    """
+
+    def samples() -> Iterator[Sample]:
+        for index in range(min(NUM_PATTERNS, limit or NUM_PATTERNS)):
+            name = f"pattern-{index}"
+            pattern = draw_pattern(PATTERN_PX, generator_for(0, Path(name))) / 255
+            degraded = chain.degrade_pair(pattern, generator_for(0, Path(name, "degraded")))
+            yield _sample(name, degraded.reference, degraded.image)
+
+    return _of_chain("patterns", chain, samples)
+
+
+def _of_chain(folder: str, chain: Chain, samples: Callable[[], Iterator[Sample]]) -> Protocol:
     blurs = any(step.kind.endswith("blur") for step in chain.steps)
     text = f"degraded in float by {describe_steps(chain)}, one seed for each picture"
-    task = Task.DEBLUR if blurs else Task.DENOISE
-    return Protocol(folder.name, "degraded", text, task, None, samples)
+    return Protocol(folder, "degraded", text, Task.DEBLUR if blurs else Task.DENOISE, None, samples)
 
 
 def read_rows(path: Path) -> Pixels:

@@ -18,6 +18,7 @@ import copy
 import statistics
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import torch
 from benchmarking import markdown_table
 from evaluate import evaluate, our_method
 from peers import Method
-from protocols import CBSD68, REAL_PAIRS, Protocol, chained, describe_steps, gaussian, pairs
+from protocols import CBSD68, REAL_PAIRS, Protocol, chained, describe_steps, gaussian, pairs, patterns
 from score_tables import INPUT, OUTPUT, PROTOCOL
 
 from restore import inference
@@ -41,8 +42,14 @@ SIGMAS = (15, 25, 50)
 HALF_PRECISION_COST_DB = 0.01
 WORST_CHANGE_DB = -0.2  # of a single real picture to be deblurred: weights that harm do not ship
 SHARP_DB = 38.0  # that sharp pictures must keep when they are deblurred: nothing may be invented
+NOISE = Chain.model_validate({"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]})
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}]})
-BEFORE_AND_AFTER = {"real": "real pairs", "synthetic": "pictures with camera shake"}
+ON_PATTERNS = {Task.DENOISE: NOISE, Task.DEBLUR: SHAKE}
+BEFORE_AND_AFTER = {
+    "real": "real pairs",
+    "synthetic": "pictures with camera shake",
+    "patterns": "drawn patterns",
+}
 LICENCES = {
     "bsds500": ("BSDS500 without CBSD68", "research use"),
     "cid22": ("CID22", "CC BY-SA 4.0"),
@@ -50,6 +57,7 @@ LICENCES = {
     "gb82": ("gb82", "CC0"),
     "gopro240": ("frames of GoPro at 240/s, not of the test pairs", "none stated"),
 }  # of the folders that we train on; any other is named as it is
+OF_PAIRS = "that of the pairs it learnt from"
 CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
 
 
@@ -185,7 +193,8 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
     Returns:
         For denoising, under `results`, blind PSNR and SSIM at each σ and the PSNR when it is told σ, where it can be;
         under `real`, where there are pairs, PSNR before and after and the change of the worst picture; for deblurring
-        the same under `synthetic`, for camera shake; under `clean`, what becomes of pictures that need nothing.
+        the same under `synthetic`, for camera shake; under `patterns` the same for drawn patterns; under `clean`, what
+        becomes of pictures that need nothing.
 
     Raises:
         UsageError: the folder of pairs holds none, or none that differ.
@@ -210,6 +219,9 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
         scores["real"] = before_and_after(blind, real)
         if task is Task.DEBLUR:
             scores["protocol"] = f"{real.folder}, {scores['real']['num_pictures']} real pairs, before → after"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="left as it was")  # they are counted
+        scores["patterns"] = before_and_after(blind, patterns(ON_PATTERNS[task], options.limit))
     if options.folder.is_dir():
         if task is Task.DEBLUR:
             scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit))
@@ -236,16 +248,17 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
         "input_ssim": found[INPUT].ssim,
         **_rounded(found["restored"].psnr_db, found["restored"].ssim),
         "worst_gain_db": round(min(gains), 3),
+        "num_unchanged": sum(gain == 0 for gain in gains),  # left as they were, since the network fails on them
     }
 
 
 def describe(info: WeightsInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document of a weight file to be shipped."""
-    config = info.document["training"]["config"]
+    training = info.document["training"]
     return {
         **info.document,
-        "data": data_and_licences(info.document["training"]["photographs"]),
-        "degradation": describe_degradations(config),
+        "data": data_and_licences(training["photographs"]),
+        "degradation": OF_PAIRS if training.get("paired") else describe_degradations(training["config"]),
         "scores": dict(scores),
     }
 
@@ -269,7 +282,7 @@ def describe_degradations(config: Mapping[str, Any]) -> str:
         return "not recorded"
     chains = [Chain.model_validate(chain) for chain in config["degradations"]]
     if not chains:
-        return "that of the pairs it learnt from"
+        return OF_PAIRS
     total = sum(chain.weight for chain in chains)
     parts = [f"{chain.weight / total:.0%}".replace("%", " %") + f": {describe_steps(chain)}" for chain in chains]
     if len(parts) == 1:
@@ -279,6 +292,8 @@ def describe_degradations(config: Mapping[str, Any]) -> str:
         parts.append(f"σ told to {100 * data['told_share']:g} % of the samples")
     if data.get("grey_share"):
         parts.append(f"{100 * data['grey_share']:g} % of the samples grey")
+    if data.get("patterns_share"):
+        parts.append(f"{100 * data['patterns_share']:g} % of the samples drawn patterns")
     return "; ".join(parts)
 
 
@@ -340,9 +355,11 @@ def _before_and_after_table(found: Mapping[str, Any], what: str) -> list[str]:
         ["before", f"{found['input_psnr_db']:.2f}", f"{found['input_ssim']:.4f}"],
         ["after", f"{found['psnr_db']:.2f}", f"{found['ssim']:.4f}"],
     ]
+    num = found.get("num_unchanged")
+    unchanged = f"; {num} are left as they were, since the network fails on them" if num else ""
     return [
         markdown_table([f"{found['folder']}, {found['num_pictures']} {what}", "PSNR dB", "SSIM"], rows),
-        f"The worst picture changes by {found['worst_gain_db']:+.2f} dB. Protocol: {found['protocol']}.",
+        f"The worst picture changes by {found['worst_gain_db']:+.2f} dB{unchanged}. Protocol: {found['protocol']}.",
     ]
 
 

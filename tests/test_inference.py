@@ -129,7 +129,7 @@ class AlongTheRows(nn.Module):
 
 @pytest.mark.parametrize(("ensemble", "directions"), [(1, "r"), (2, "rl"), (4, "rldu"), (8, "rldurldu")])
 def test_a_self_ensemble_averages_over_orientations(ensemble: int, directions: str) -> None:
-    picture = random_picture("float32", 24, 40, 3)
+    picture = random_picture("float32", 64, 128, 3)
     shifts = {"r": (1, 1), "l": (-1, 1), "d": (1, 0), "u": (-1, 0)}
     expected = np.mean([np.roll(picture, *shifts[direction]) for direction in directions], axis=0)
     np.testing.assert_allclose(Restorer(AlongTheRows(), ensemble=ensemble)(picture), expected, atol=1e-6)
@@ -149,7 +149,7 @@ def test_a_self_ensemble_that_does_not_exist_is_refused(ensemble: int) -> None:
 
 
 def test_a_self_ensemble_does_not_depend_on_how_the_picture_is_held() -> None:
-    picture = random_picture("float32", 40, 72, 3)
+    picture = random_picture("float32", 128, 64, 3)  # other sizes are completed at their ends
     restorer = Restorer(small_net(), ensemble=8)
     restored = restorer(picture)
     np.testing.assert_allclose(restorer(np.rot90(picture)), np.rot90(restored), atol=1e-5)
@@ -389,21 +389,42 @@ def test_a_picture_on_which_the_network_explodes_comes_back_as_it_was(dtype: Any
     restored, notes = Restorer(network).restore(picture)
     assert np.array_equal(restored, picture)
     (note,) = notes
-    assert note == "left as it was: the network fails on what is there (a change of 40 times the largest value)"
+    assert note == "left as it was: the network fails on what is there"
     with pytest.warns(UserWarning, match="left as it was"):
         Restorer(network)(picture)
 
 
 class ExplodesOnWhite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return 100 * x if x.amax() == 1 else x + 0.25
+        return torch.where(x.amax((1, 2, 3), keepdim=True) == 1, 100 * x, x + 0.25)
 
 
-def test_where_the_network_explodes_only_that_tile_stays_as_it_was() -> None:
-    picture = np.full((256, 1100, 3), 0.5, np.float32)
-    picture[100, 20] = 1
+@pytest.mark.parametrize("shape", [(256, 1100, 3), (1100, 256, 3)], ids=["wide", "tall"])
+def test_where_the_network_explodes_only_that_tile_stays_as_it_was(shape: tuple[int, int, int]) -> None:
+    picture = np.full(shape, 0.5, np.float32)
+    picture[20, 20] = 1
+    before = picture.copy()
     restored, (note,) = Restorer(ExplodesOnWhite(), tile=256).restore(picture)
-    assert note.startswith("left as it was in 1 of 8 tiles: the network fails on what is there (a change of 99 ")
-    np.testing.assert_array_equal(restored[:, :128], picture[:, :128])
-    np.testing.assert_array_equal(restored[:, 256:], 0.75)
-    assert (np.diff(restored[0, :, 0]) >= 0).all()  # blended, not cut
+    assert note == "left as it was in 1 of 8 tiles: the network fails on what is there"
+    np.testing.assert_array_equal(picture, before)
+    along = restored[0, :, 0] if shape[1] > shape[0] else restored[:, 0, 0]
+    np.testing.assert_array_equal(along[:128], 0.5)
+    np.testing.assert_array_equal(along[256:], 0.75)
+    assert (np.diff(along) >= 0).all()  # blended, not cut
+
+
+def test_of_a_batch_only_the_picture_stays_as_it_was_on_which_the_network_explodes() -> None:
+    batch = torch.full((2, 3, 20, 24), 0.5)
+    batch[1, 0, 3, 4] = 1
+    restored, (note,) = Restorer(ExplodesOnWhite()).restore(batch)
+    assert note == "left as it was in 1 of 2 tiles: the network fails on what is there"
+    assert torch.equal(restored[1], batch[1])
+    assert (restored[0] == 0.75).all()
+
+
+def test_tiles_equal_the_whole_with_a_self_ensemble() -> None:
+    network = small_net(stem=2, sca_window=32)
+    picture = random_picture("float32", 300, 420, 3)
+    whole = Restorer(network, tile="off", ensemble=8)(picture, clip=False)
+    tiled = Restorer(network, tile=256, ensemble=8)(picture, clip=False)
+    assert np.abs(whole - tiled).max() < 1 / 255

@@ -291,6 +291,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shipped"
     folder.mkdir()
     monkeypatch.setattr(publish_weights, "WEIGHTS", folder)
+    monkeypatch.setattr(protocols, "NUM_PATTERNS", 2)
     return folder
 
 
@@ -316,6 +317,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
         "gb82 (3, CC0); mine (1, not stated)",
         "| clean-noisy, 2 real pairs | PSNR dB | SSIM |",
         "The worst picture changes by ",
+        "| patterns, 2 drawn patterns | PSNR dB | SSIM |",
     ):
         assert part in text
     document = weights.read_info(shipped / "denoise-fast.safetensors").document
@@ -325,6 +327,20 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     capsys.readouterr()
     assert publish_weights.main(arguments) == 0
     assert "the shipped weights are better and stay" in capsys.readouterr().out
+
+
+def test_drawn_patterns_are_the_same_every_time_and_differ_from_their_noise() -> None:
+    noise = Chain.model_validate({"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]})
+    protocol = protocols.patterns(noise, limit=3)
+    assert (protocol.folder, protocol.task) == ("patterns", Task.DENOISE)
+    first, second = list(protocol.samples()), list(protocol.samples())
+    assert [sample.name for sample in first] == ["pattern-0", "pattern-1", "pattern-2"]
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.degraded, other.degraded)
+        added = one.degraded - one.reference
+        assert added.std() * 255 == pytest.approx(15, rel=0.02)
+        assert abs(np.corrcoef(added.ravel(), one.reference.ravel())[0, 1]) < 0.02
+    assert np.abs(first[0].reference - first[1].reference).max() > 0.1
 
 
 def test_publish_shrinks_what_the_network_adds(

@@ -59,6 +59,7 @@ def restore_as_asked(
 
     existing = options.what_becomes_of_existing(skip_existing=request.skip_existing, overwrite=request.overwrite)
     tile_size = options.tile_size(request.tile)
+    inference.check_settings(tile_size, request.ensemble)
     plan = planning.make_plan(
         request.inputs,
         request.output,

@@ -122,8 +122,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
 
     named = {"clean": data, "degraded": degraded, "reference": reference, "validation": validation, "frames": frames}
     sources = {name: path for name, path in named.items() if path is not None}
-    if resume and not sources:
-        sources = recorded_sources(out)
+    if resume:
+        sources = _completed(sources, recorded_sources(out))
     _assert_apart(out, sources)
     place = find_device(device)
     num_processes = number_of_processes(processes, place)
@@ -192,6 +192,12 @@ def _recipe_of(given: str | None, out: Path | None, *, resume: bool, holds_run: 
     if out is None or not holds_run:
         raise UsageError(f"{out}: holds no run to go on with; name RECIPE and DATA to start one")
     return out / "config.toml"
+
+
+def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the sources that are named and those that the run had besides, unless they are of the other kind."""
+    is_other_kind = any(kind in named and kind not in recorded for kind in ("clean", "degraded"))
+    return dict(named) if is_other_kind else {**recorded, **named}
 
 
 def _assert_apart(out: Path, sources: Mapping[str, Path]) -> None:

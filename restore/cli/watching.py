@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +34,6 @@ class TrainingDisplay:
         self.run_dir = run_dir
         self.seeks_run = seeks_run
         self.quiet = quiet
-        self.psnr: float | None = None
         self.last_line = 0.0
         self.named: set[str] = set()
         columns = (BarColumn(bar_width=14), TextColumn("{task.percentage:>3.0f}% {task.description}"))
@@ -67,14 +67,12 @@ class TrainingDisplay:
                 self.last_line = time.monotonic()
                 console.say(f"{record['progress']:.0%} {text}")
         elif event == "checkpoint":
-            self.psnr = record["validation_psnr_db"]
             for reason in record["bad_pictures"]:
                 if reason not in self.named:
                     self.named.add(reason)
                     console.warn(f"left out: {reason}")
-            self._say(
-                f"step {record['step']:,}, {record['minutes']:.1f} min: saved, validation {self.psnr:.2f} dB PSNR"
-            )
+            psnr_db = _number(record["validation_psnr_db"])
+            self._say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, validation {psnr_db:.2f} dB PSNR")
         elif event == "rewind":
             self._say(f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate")
 
@@ -92,7 +90,7 @@ class TrainingDisplay:
     def _progress(self, record: Mapping[str, Any]) -> str:
         parts = [
             f"step {record['step']:,}",
-            f"loss {record['loss']:.4f}",
+            f"loss {_number(record['loss']):.4f}",
             f"lr {record['lr']:.1e}",
             f"{record['images_per_second']:.0f} images/s",
         ]
@@ -113,3 +111,8 @@ class TrainingDisplay:
 
     def _say(self, message: str) -> None:
         console.say(message)
+
+
+def _number(value: float | None) -> float:
+    """Return what a record holds; it holds none for what is not finite."""
+    return math.nan if value is None else value

@@ -151,7 +151,8 @@ class Tolerant:
             NothingToDoError: they are too many.
         """
         self.bad |= bad
-        num_all, num_bad = _num_distinct(self.source), len(self.bad)
+        reasons = set(self.bad.values())  # one bad frame spoils many means of frames, for one reason
+        num_all, num_bad = _num_distinct(self.source), len(reasons)
         if are_too_many(num_bad, num_all):
             names = some_names(sorted(self.bad))
             reason = next(iter(self.bad.values()))

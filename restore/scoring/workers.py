@@ -10,8 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
+from restore.allocator import is_out_of_memory
 from restore.errors import ImageError
 from restore.images.opencv import cv2
 
@@ -62,4 +61,4 @@ def in_threads(
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, cv2.error):
         return getattr(error, "code", None) == cv2.Error.StsNoMem
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return is_out_of_memory(error)

@@ -84,7 +84,7 @@ class Keeper:
             minutes=round(state.seconds / 60, 3),
             loss=statistics.fmean(losses) if losses else None,
             validation_psnr_db=round(found, 4),
-            bad_pictures=sorted(bad.values()),
+            bad_pictures=sorted(set(bad.values())),
         )
         self.logbook.show(pictures, state.step)
 
@@ -129,6 +129,7 @@ class Keeper:
                 "threads": torch.get_num_threads(),
                 "processes": self.team.size,
                 "photographs": self.material.pictures,
+                "paired": self.material.is_paired,
             },
         }
 

@@ -131,6 +131,15 @@ def test_mistakes_have_their_code(restore: Restore, photographs: Path, weights: 
         one_line_error(restore(task, photographs, "out", "--model", weights[task], option, value), code)
 
 
+def test_settings_are_refused_before_anything_is_made(
+    restore: Restore, photographs: Path, tmp_path: Path, task: Task
+) -> None:
+    for option, value in (("--ensemble", "3"), ("--tile", "12")):
+        one_line_error(restore(task, photographs, "out", "--dry-run", option, value), 2, value)
+        one_line_error(restore(task, photographs, "out", option, value), 2, value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_file_costs_only_itself(
     restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
 ) -> None:

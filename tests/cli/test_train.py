@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from restore import atomic, config
+from restore.cli.watching import TrainingDisplay
 from restore.config import load_config
 from restore.models import NAFNet
 from restore.types import RECIPES
@@ -197,6 +199,37 @@ def test_a_run_knows_its_recipe_and_data(restore: Restore, recipe: Path, photogr
     (photographs / "a.png").unlink()
     moved = restore("train", "--resume", "--out", "run", "--degraded", photographs, "--reference", tmp_path / "none")
     assert is_one_line(moved, 2, "none")
+
+
+def test_data_that_a_resumed_run_is_not_told_again_stays_what_it_was(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    def sources() -> dict[str, str]:
+        found: dict[str, str] = json.loads((tmp_path / "run" / "data.json").read_text())
+        return {name: Path(path).name for name, path in found.items()}
+
+    shutil.copytree(photographs, tmp_path / "other")
+    run = ("train", recipe, photographs, "--out", "run", "--set", "schedule={kind='stable-decay'}")
+    both = {"clean": photographs.name, "validation": photographs.name}
+    assert restore(*run, "--validation", photographs, "--max-steps", "4").returncode == 0
+    assert sources() == both
+    assert restore(*run, "--resume", "--max-steps", "6").returncode == 0
+    assert sources() == both
+    told = restore("train", "--resume", "--out", "run", "--validation", "other", "--max-steps", "8")
+    assert told.returncode == 0, told.stderr
+    assert sources() == both | {"validation": "other"}
+
+
+def test_numbers_that_are_not_finite_are_shown(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    display = TrainingDisplay(load_config(recipe), tmp_path, seeks_run=False, quiet=False)
+    at = {"step": 3, "minutes": 0.1, "progress": 0.5}
+    display.show({"event": "progress", "loss": None, "lr": 0.1, "images_per_second": 5.0, **at})
+    display.show({"event": "checkpoint", "validation_psnr_db": None, "bad_pictures": [], **at})
+    said = capsys.readouterr().err
+    assert "loss nan" in said
+    assert "validation nan dB" in said
 
 
 def test_resuming_says_whether_there_is_something_to_resume(restore: Restore, recipe: Path, photographs: Path) -> None:

@@ -53,7 +53,15 @@ def test_a_bad_picture_that_a_mixture_repeats_is_tried_once_and_counted_once(cou
     assert reads.count(1) == 1
     assert list(pictures.bad) == ["p1"]
     with pytest.raises(NothingToDoError, match="4 of 42 pictures"):
-        pictures.note({f"p{index}": "damaged" for index in (2, 3, 4)})
+        pictures.note({f"p{index}": f"p{index}: damaged" for index in (2, 3, 4)})
+
+
+def test_a_bad_frame_that_spoils_many_means_counts_once(counting: Counting) -> None:
+    pictures = Tolerant(counting(40, 10**6)[0])
+    pictures.note({f"mean {index}": "f.png: damaged" for index in range(30)})
+    pictures.note({f"mean {index}": f"f{index}.png: damaged" for index in (30, 31)})
+    with pytest.raises(NothingToDoError, match="4 of 40"):
+        pictures.note({"mean 33": "f33.png: damaged"})
 
 
 def test_every_fortieth_picture_is_held_out_and_a_few_serve_both(counting: Counting) -> None:
