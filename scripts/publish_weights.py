@@ -369,7 +369,8 @@ def _summary(scores: Mapping[str, Any]) -> str:
         parts.append(f"{decisive(scores, 'gaussian'):.3f} dB (mean over σ {SIGMAS})")
     for key, what in BEFORE_AND_AFTER.items():
         if key in scores:
-            parts.append(f"{what} {scores[key]['input_psnr_db']:.3f} → {scores[key]['psnr_db']:.3f} dB")
+            unchanged = f", {num} unchanged" if (num := scores[key].get("num_unchanged")) else ""
+            parts.append(f"{what} {scores[key]['input_psnr_db']:.3f} → {scores[key]['psnr_db']:.3f} dB{unchanged}")
     if "clean" in scores:
         parts.append(f"clean pictures {scores['clean']['psnr_db']:.2f} dB")
     return ", ".join(parts)
