@@ -3,6 +3,8 @@
     python scripts/evaluate.py denoise-fast runs/my-run --peers            colour Gaussian noise on CBSD68
     python scripts/evaluate.py denoise-fast --pairs FOLDER                 real pairs: clean/ and noisy/, or sharp/ and blur/
     python scripts/evaluate.py MODEL --chain '{"steps": [{"kind": "defocus-blur", "radius": [2, 4]}]}'
+    python scripts/evaluate.py denoise --patterns --chain '{"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]}'
+    python scripts/evaluate.py denoise --ensemble 4                        the mean over four orientations
 
 Noise is added in float, neither clipped nor quantised, from a seed for each picture; what comes back is clamped to
 [0,1] and rounded to 8 bits; the score is the mean over pictures of the PSNR over RGB in float64, of the SSIM, and of
@@ -29,12 +31,13 @@ import numpy as np
 import torch
 from benchmarking import Clock, hardware, use_threads
 from peers import PEERS, PSF, Method, MissingPeerError, deblurring_peers
-from protocols import CBSD68, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs
+from protocols import CBSD68, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs, patterns
 from pydantic import ValidationError
 from score_tables import INPUT, PictureScore, Report, Score, document, markdown
 
 from restore import inference
 from restore.degradations import Chain
+from restore.ensemble import ENSEMBLES
 from restore.errors import NothingToDoError, RestoreError, UsageError, WeightsError
 from restore.fetching import ENVIRONMENT_VARIABLE, find_weights
 from restore.images import Photo, from_float, to_float, write_photo
@@ -47,13 +50,13 @@ Build = Callable[[], Method]
 Tile = int | Literal["auto", "off"]
 
 
-def our_method(name_or_path: str, *, told: bool = False, tile: Tile = "off") -> Method:
+def our_method(name_or_path: str, *, told: bool = False, tile: Tile = "off", ensemble: int | None = None) -> Method:
     """Return a network of ours; blind unless it is told σ.
 
     Raises:
         WeightsError: the weights cannot be loaded.
     """
-    restorer = inference.load(name_or_path, device="cpu", tile=tile)
+    restorer = inference.load(name_or_path, device="cpu", tile=tile, ensemble=ensemble)
 
     def restore(degraded: Pixels, sigma: float) -> Pixels:
         return restorer(degraded, sigma=sigma if told else None).astype(np.float32, copy=False)
@@ -136,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(options: argparse.Namespace) -> Report:
     protocols = _protocols(options)
     builders: dict[str, Build] = {
-        name: partial(our_method, name, told=options.told, tile=options.tile) for name in options.models
+        name: partial(our_method, name, told=options.told, tile=options.tile, ensemble=options.ensemble)
+        for name in options.models
     }
     methods = {name: build() for name, build in builders.items()}
     left_out: dict[str, str] = {}
@@ -168,6 +172,7 @@ def _report(options: argparse.Namespace) -> Report:
         lpips=None if lpips is None else METRICS[f"lpips-{options.lpips}"].protocol,
         ours=list(options.models),
         told=options.told,
+        ensemble=options.ensemble,
         clock="processor time of the process" if clock is time.process_time else "time that passes",
         hardware=hardware(),
     )
@@ -183,7 +188,7 @@ def _protocols(options: argparse.Namespace) -> list[Protocol]:
             problem = error.errors()[0]
             place = ".".join(str(part) for part in problem["loc"])
             raise UsageError(f"--chain: {place}: {problem['msg']}") from error
-        return [chained(options.folder, chain, options.limit)]
+        return [patterns(chain, options.limit) if options.patterns else chained(options.folder, chain, options.limit)]
     return [gaussian(options.folder, sigma, options.limit) for sigma in options.sigma]
 
 
@@ -224,9 +229,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--pairs", type=Path, metavar="DIR", help="real pairs instead: clean/ and noisy/, or sharp/, blur/"
     )
     what.add_argument("--chain", metavar="JSON", help="degrade the folder by this chain of steps instead")
+    parser.add_argument("--patterns", action="store_true", help="drawn repeated patterns in place of a folder")
     parser.add_argument("--limit", type=_positive, metavar="N", help="take the first N pictures only")
     parser.add_argument("--told", action="store_true", help="tell our networks σ")
     parser.add_argument("--tile", type=_tile, default="off", metavar="N|auto|off", help="of our networks (off)")
+    parser.add_argument("--ensemble", type=int, choices=list(ENSEMBLES), help="orientations that ours average over")
     parser.add_argument("--peers", action="store_true", help=f"score {', '.join(PEERS)} too; for blur, scikit-image's")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME", help="one of them; may be repeated")
     parser.add_argument("--psf", default=PSF, help=f"blur that scikit-image's are told, or disc:RADIUS ({PSF})")
@@ -241,6 +248,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not (options.models or options.peers or options.peer):
         parser.error("name a model, or add --peers")
+    if options.patterns and options.chain is None:
+        parser.error("say what is done to the patterns: add --chain")
     return options
 
 

@@ -102,6 +102,7 @@ class Report:
         lpips: how it is computed; None where it is not.
         ours: which of the methods are networks of ours.
         told: whether those are told σ.
+        ensemble: how many orientations those average over; None for what their weights say.
         clock: what the time is.
         hardware: what it was measured on.
     """
@@ -113,6 +114,7 @@ class Report:
     lpips: str | None
     ours: list[str]
     told: bool
+    ensemble: int | None
     clock: str
     hardware: str
 
@@ -165,9 +167,12 @@ def _table_before_after(report: Report) -> str:
 
 
 def _label(report: Report, name: str) -> str:
-    if name not in report.ours or report.protocols[0].task is not Task.DENOISE:
+    if name not in report.ours:
         return name
-    return name + (", told σ" if report.told else ", blind")
+    ensemble = f", {report.ensemble} orientations" if report.ensemble else ""
+    if report.protocols[0].task is not Task.DENOISE:
+        return name + ensemble
+    return name + (", told σ" if report.told else ", blind") + ensemble
 
 
 def _cost_heads(report: Report) -> list[str]:
@@ -194,6 +199,7 @@ def document(report: Report) -> dict[str, Any]:
         "clock": report.clock,
         "lpips": report.lpips,
         "told": report.told,
+        "ensemble": report.ensemble,
         "left_out": report.left_out,
         INPUT: [_entry(report, *pair) for pair in _each(report) if pair[1].model == INPUT],
         "scores": [_entry(report, *pair) for pair in _each(report) if pair[1].model != INPUT],

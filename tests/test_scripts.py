@@ -343,6 +343,22 @@ def test_drawn_patterns_are_the_same_every_time_and_differ_from_their_noise() ->
     assert np.abs(first[0].reference - first[1].reference).max() > 0.1
 
 
+def test_evaluate_scores_patterns_and_self_ensembles(tmp_path: Path) -> None:
+    noise = json.dumps({"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]})
+    with pytest.raises(SystemExit):
+        evaluate(["denoise-fast", "--patterns"])
+    found = {}
+    for num in (1, 2):
+        report = tmp_path / f"{num}.json"
+        limits = ["--limit", "1", "--lpips", "none", "--ensemble", str(num), "--json", str(report)]
+        assert evaluate(["denoise-fast", "--patterns", "--chain", noise, *limits]) == 0
+        document = json.loads(report.read_text())
+        assert (document["folder"], document["ensemble"]) == ("patterns", num)
+        (found[num],) = (entry["psnr_db"] for entry in document["scores"])
+    assert found[2] != found[1]
+    assert abs(found[2] - found[1]) < 1
+
+
 def test_publish_shrinks_what_the_network_adds(
     run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path]
 ) -> None:
