@@ -39,6 +39,7 @@ class Run:
         self.verbose = verbose
         self.counts = dict.fromkeys(FileStatus, 0)
         self.pixels = 0
+        self.num_warned = 0
         self.files: list[dict[str, Any]] = []
         self.started = time.monotonic()
         if verbose and plan.num_skipped_files:
@@ -75,6 +76,7 @@ class Run:
             for result in results:
                 self.counts[result.status] += 1
                 self.pixels += result.width * result.height
+                self.num_warned += bool(result.warnings)
                 self._report(result)
                 bar.update(task, advance=1, speed=self._speed())
                 if bar.disable and not self.quiet and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
@@ -101,6 +103,8 @@ class Run:
             for status in (FileStatus.SKIPPED, FileStatus.FAILED)
             if self.counts[status]
         ]
+        if self.num_warned:
+            others.append(f", {self.num_warned} with warnings")
         speed = f" in {self.seconds:.1f} s ({self._speed()})" if self.pixels else ""
         return f"{verb} {num_done} {photographs}{''.join(others)}{speed} → {self.plan.output}"
 
