@@ -9,25 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
-# by the number of passes, the views besides the picture itself: a view is its quarter turns, plus 4 where it is
-# mirrored before them
-ENSEMBLES: dict[int, Sequence[int]] = {1: (), 2: (2,), 4: range(1, 4), 8: range(1, 8)}
+# by the number of passes, the views: quarter turns, plus 4 where the picture is mirrored before them
+ENSEMBLES: dict[int, Sequence[int]] = {1: (0,), 2: (0, 2), 4: range(4), 8: range(8)}
 
 
 def mean_over_views(restore: Callable[[Tensor], Tensor], image_NCHW: Tensor, num_views: int) -> Tensor:
-    """Restore a picture in several orientations and average.
+    """Restore pictures in several orientations and average.
 
     Args:
-        restore: keeps the shape.
+        restore: keeps the shape; a picture that it fails on comes back as NaN, all of it.
         image_NCHW: any size.
         num_views: a key of `ENSEMBLES`: 1; 2 (upside down too); 4 (quarter turns); 8 (those mirrored too).
+
+    Returns:
+        The mean over the views that did not fail; NaN for a picture on which all did.
     """
-    total = restore(image_NCHW)
+    if num_views == 1:
+        return restore(image_NCHW)
+    total, num_sound = torch.zeros_like(image_NCHW), torch.zeros_like(image_NCHW[:, :1, :1, :1])
     for view in ENSEMBLES[num_views]:
-        total = total + _turned_back(restore(_turned(image_NCHW, view)), view)
-    return total / num_views
+        restored = _turned_back(restore(_turned(image_NCHW, view)), view)
+        is_sound = restored[:, :1, :1, :1].isfinite()
+        total += torch.where(is_sound, restored, 0)
+        num_sound += is_sound
+    return total / num_sound
 
 
 def _turned(image: Tensor, view: int) -> Tensor:

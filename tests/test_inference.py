@@ -428,3 +428,17 @@ def test_tiles_equal_the_whole_with_a_self_ensemble() -> None:
     whole = Restorer(network, tile="off", ensemble=8)(picture, clip=False)
     tiled = Restorer(network, tile=256, ensemble=8)(picture, clip=False)
     assert np.abs(whole - tiled).max() < 1 / 255
+
+
+class ExplodesOnWhiteAtTheTop(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x[:, :, 0].amax((1, 2)).view(-1, 1, 1, 1) == 1, 100 * x, x + 0.25)
+
+
+def test_views_on_which_the_network_explodes_are_left_out_of_a_self_ensemble() -> None:
+    batch = torch.full((3, 3, 64, 64), 0.5)
+    batch[1, 0, 0, 9] = batch[2, 0, [0, -1], 9] = 1
+    restored, (note,) = Restorer(ExplodesOnWhiteAtTheTop(), ensemble=2).restore(batch)
+    assert note == "left as it was in 1 of 3 tiles: the network fails on what is there"
+    torch.testing.assert_close(restored[:2], (batch[:2] + 0.25).clamp(max=1))
+    assert torch.equal(restored[2], batch[2])
