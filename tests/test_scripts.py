@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peers
@@ -398,6 +399,20 @@ def test_weights_that_harm_a_real_picture_do_not_deblur() -> None:
     scores["real"]["worst_gain_db"] = -0.1
     assert publish_weights.refuse(scores, None, "real", Task.DEBLUR) is None
     assert "stay" in str(publish_weights.refuse(scores, {"real": {"psnr_db": 30.0}}, "real", Task.DEBLUR))
+
+
+@pytest.mark.parametrize(
+    ("psnr_db", "num_failures", "ships"),
+    [(31.01, 5, True), (31.0, 5, False), (30.96, 4, True), (30.96, 5, False), (30.94, 0, False)],
+)
+def test_weights_that_fail_less_often_may_score_a_little_less(
+    psnr_db: float, num_failures: int, *, ships: bool
+) -> None:
+    def scores(psnr_db: float, num_unchanged: int) -> dict[str, Any]:
+        return {"results": [{"psnr_db": psnr_db}], "patterns": {"num_unchanged": num_unchanged}}
+
+    verdict = publish_weights.refuse(scores(psnr_db, num_failures), scores(31.0, 5), "gaussian", Task.DENOISE)
+    assert (verdict is None) is ships
 
 
 def test_before_after_lays_the_chosen_crops_side_by_side(small: Path, tmp_path: Path) -> None:
