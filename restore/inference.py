@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
+from restore.models.layers import mirrored_to_multiple
 from restore.tiling import Tiling, restore_strips
 from restore.types import LocalStatistics, Precision, Task
 from restore.weights import PUBLISHED_TLC_PX, WeightsInfo, load_weights
@@ -244,7 +244,7 @@ class Restorer:
         channels, height, width = tile_NCHW.shape[1:]
         x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
         if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
-            x = _completed(x, self.multiple)
+            x = mirrored_to_multiple(x, self.multiple)
         y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
         y = y if channels == 3 else y.mean(1, keepdim=True)
         return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are
@@ -257,8 +257,6 @@ class Restorer:
             y: Tensor = self.network(x, *sigma_N).float()
         if self.dtype != torch.float32 and not y.isfinite().all():
             y = self.network(x, *sigma_N)
-        if not y.isfinite().any():
-            raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
@@ -266,7 +264,11 @@ class Restorer:
             )
         change, largest = (torch.linalg.vector_norm(values, torch.inf, dim=(1, 2, 3)) for values in (y - x, x))
         is_sound = change <= EXPLODED * largest.clamp_min(1)
-        return y if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), y, math.nan)
+        if is_sound.all():
+            return y
+        if not y.isfinite().any():
+            raise ImageError("the network's output is not finite, so nothing was written; choose other weights")
+        return torch.where(is_sound.view(-1, 1, 1, 1), y, math.nan)
 
     def _tiling(self, size: int) -> Tiling:
         def rounded(length: int) -> int:
@@ -296,14 +298,6 @@ def _note_of_failures(failures_TN: Tensor) -> tuple[str, ...]:
     all_of_them = num_tiles * num_pictures
     where = "" if num_failed == all_of_them else f" in {num_failed} of {all_of_them} tiles"
     return (f"left as it was{where}: the network fails on what is there",)
-
-
-def _completed(image: Tensor, multiple: int) -> Tensor:
-    """Mirror a picture to the right and downwards until its sides are multiples."""
-    height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(image, (0, right, 0, bottom), mode=mode)
 
 
 def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:

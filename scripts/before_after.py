@@ -99,7 +99,7 @@ def _methods(options: argparse.Namespace, task: Task) -> dict[str, Method]:
         if name not in every:
             raise UsageError(f"--peers {name}: to {task} there are {'; '.join(every)}")
         try:
-            methods[name.partition(",")[0].replace("–", "-")] = every[name]()  # the font has no dash
+            methods[name.partition(",")[0]] = every[name]()
         except MissingPeerError as error:
             print(f"left out: {error}", file=sys.stderr)
     return methods | {Path(name).name: our_method(name) for name in options.models}

@@ -142,6 +142,7 @@ def beside(tiles: Sequence[Image.Image], name: str) -> Image.Image:
 def _write(picture: Image.Image, text: str, colour: Colour, *, x: int, y: int, anchor: str = "lm") -> None:
     """Write text into a line of the picture that starts at y."""
     font = ImageFont.load_default(FONT_SIZE)
+    text = text.replace("–", "-")  # the font has no dash
     ImageDraw.Draw(picture).text((x, y + LINE / 2), text, fill=colour, font=font, anchor=anchor)
 
 

@@ -259,6 +259,16 @@ def local_mean(x_NCHW: Tensor, size: int) -> Tensor:
     return means
 
 
+def mirrored_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Continue (N,C,H,W) to the right and downwards, mirrored, until its sides are multiples."""
+    height, width = image.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not bottom and not right:
+        return image
+    mode = "reflect" if bottom < height and right < width else "replicate"  # reflection needs as much picture
+    return F.pad(image, (0, right, 0, bottom), mode=mode)
+
+
 class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that keeps the size, any odd kernel and any dilation.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
 from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
-from restore.models.layers import ACTIVATIONS, NORMS, SCA
+from restore.models.layers import ACTIVATIONS, NORMS, SCA, mirrored_to_multiple
 
 
 @dataclass(frozen=True)
@@ -294,14 +294,10 @@ class NAFNet(nn.Module):
         return embedded[:, :, None, None]
 
     def _pad(self, image: Tensor) -> Tensor:
+        if self.config.padding == "reflect":
+            return mirrored_to_multiple(image, self.size_multiple)
         height, width = image.shape[-2:]
-        bottom, right = -height % self.size_multiple, -width % self.size_multiple
-        if not bottom and not right:
-            return image
-        if self.config.padding == "constant":
-            return F.pad(image, (0, right, 0, bottom))
-        mode = "reflect" if bottom < height and right < width else "replicate"  # reflection needs as much picture
-        return F.pad(image, (0, right, 0, bottom), mode=mode)
+        return F.pad(image, (0, -width % self.size_multiple, 0, -height % self.size_multiple))
 
 
 def founding_net(width: int = 12) -> NAFNetConfig:
