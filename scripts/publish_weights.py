@@ -220,7 +220,7 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
         for sigma in SIGMAS:
             found = evaluate(methods, gaussian(options.folder, sigma, options.limit))
             result = {"sigma": sigma, **_rounded(found["blind"].psnr_db, found["blind"].ssim)}
-            told = {"told_psnr_db": round(found["told"].psnr_db, 3)} if can_be_told else {}
+            told = {"told_psnr_db": round(found["told"].psnr_db, 6)} if can_be_told else {}
             scores["results"].append(result | told)
     real = real_pairs(task, options)
     if real is not None:
@@ -252,10 +252,10 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
         "folder": protocol.folder,
         "protocol": f"{protocol.text}; {OUTPUT}",
         "num_pictures": len(found[INPUT].pictures),
-        "input_psnr_db": round(found[INPUT].psnr_db, 3),
+        "input_psnr_db": round(found[INPUT].psnr_db, 6),
         "input_ssim": found[INPUT].ssim,
         **_rounded(found["restored"].psnr_db, found["restored"].ssim),
-        "worst_gain_db": round(min(gains), 3),
+        "worst_gain_db": round(min(gains), 6),
         "num_unchanged": sum(gain == 0 for gain in gains),  # left as they were, since the network fails on them
     }
 
@@ -385,7 +385,8 @@ def _summary(scores: Mapping[str, Any]) -> str:
 
 
 def _rounded(psnr_db: float, ssim: float | None) -> dict[str, float]:
-    return {"psnr_db": round(psnr_db, 3)} | ({} if ssim is None else {"ssim": round(ssim, 4)})
+    """Return the scores with more digits than are shown, so that those are rounded once."""
+    return {"psnr_db": round(psnr_db, 6)} | ({} if ssim is None else {"ssim": round(ssim, 4)})
 
 
 def _or_dash(value: float | None) -> str:
