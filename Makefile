@@ -49,12 +49,14 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_train.py
 	$(BIN)/python scripts/bench_score.py
 
-weights-deblur: FRAMES ?= ../shared/data/frames/gopro240
-weights-deblur: INIT ?= denoise
+weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
+weights-deblur: INIT ?= deblur-fast
+weights-deblur-fast weights-denoise-best: INIT ?= denoise
+weights-denoise-best: PUBLISH ?= --ensemble 2
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
 	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
 		$(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
-	$(BIN)/python scripts/publish_weights.py runs/$*
+	$(BIN)/python scripts/publish_weights.py runs/$* $(PUBLISH)
 
 clean: ## remove what the targets made; training runs stay
 	rm -rf $(VENV) build demo dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

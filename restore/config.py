@@ -101,15 +101,16 @@ class Loss(Settings):
     """What is minimised.
 
     Attributes:
-        kind: `charbonnier`, `l1`, `mse`, or `psnr`, whose gradient grows without bound on nearly perfect samples.
-        eps: of Charbonnier, in [0,1].
+        kind: `charbonnier`, `l1`, `mse`, or `psnr`.
+        eps: of Charbonnier (1e-3 if None) and PSNR (1e-4 if None, as published: then nearly perfect samples drown the
+            others; 4e-3, an error of 1/255, weighs all noise alike), in values of [0,1].
         fft: weight of the L1 distance of the Fourier transforms.
         lpips: weight of LPIPS, whose trunk `restore models fetch` downloads.
         lpips_net: its trunk.
     """
 
     kind: Literal["charbonnier", "l1", "mse", "psnr"] = "charbonnier"
-    eps: float = Field(1e-3, gt=0)
+    eps: float | None = Field(None, gt=0)
     fft: float = Field(0.0, ge=0)
     lpips: float = Field(0.0, ge=0)
     lpips_net: Literal["alex", "squeeze", "vgg"] = "alex"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-RECIPES = ("deblur", "denoise", "denoise-fast", "denoise-lka")  # that are shipped
+RECIPES = ("deblur", "deblur-fast", "denoise", "denoise-best", "denoise-fast", "denoise-lka")  # that are shipped
 
 
 class Word(str, Enum):

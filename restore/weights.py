@@ -36,6 +36,7 @@ PUBLISHED_TLC_PX = 384  # 1.5 times their training patches, as their evaluation 
 
 CATALOGUE = {
     "deblur": "deblur.safetensors",
+    "deblur-fast": "deblur-fast.safetensors",
     "denoise": "denoise.safetensors",
     "denoise-fast": "denoise-fast.safetensors",
     "denoise-lka": "denoise-lka.safetensors",

@@ -33,6 +33,7 @@ from score_tables import INPUT, OUTPUT, PROTOCOL
 
 from restore import inference
 from restore.degradations import Chain
+from restore.ensemble import ENSEMBLES
 from restore.errors import RestoreError, UsageError
 from restore.types import Task
 from restore.weights import CATALOGUE, WeightsInfo, load_weights, save_weights
@@ -73,6 +74,7 @@ class Options:
         limit: take the first pictures only.
         dry_run: write nothing.
         residual: what the network adds to its input is multiplied by this much: the more careful, the smaller.
+        ensemble: orientations of a picture that the weights average over unless told otherwise; None: as they say.
     """
 
     folder: Path = CBSD68
@@ -81,6 +83,7 @@ class Options:
     limit: int | None = None
     dry_run: bool = False
     residual: float = 1.0
+    ensemble: int | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,10 +100,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--residual", type=float, default=1.0, metavar="S", help="multiply what the network adds to its input (1)"
     )
+    parser.add_argument(
+        "--ensemble", type=int, choices=list(ENSEMBLES), help="orientations that the weights are to average over"
+    )
     given = parser.parse_args(arguments)
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
-    options = Options(given.folder, given.pairs, given.decide_by, given.limit, given.dry_run, given.residual)
+    options = Options(
+        given.folder, given.pairs, given.decide_by, given.limit, given.dry_run, given.residual, given.ensemble
+    )
     try:
         return publish(given.run, options)
     except RestoreError as error:
@@ -116,10 +124,14 @@ def publish(run: Path, options: Options = Options()) -> int:
         UsageError: the folder of pairs holds none, or none that differ.
     """
     network, info = load_weights(run)
+    document = dict(info.document)
     if options.residual != 1:
+        document["residual"] = options.residual
         with torch.no_grad():
             for parameter in network.ending.parameters():  # type: ignore[union-attr]
                 parameter.mul_(options.residual)
+    if options.ensemble is not None:
+        document["ensemble"] = options.ensemble
     task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
     real = real_pairs(task, options)
@@ -132,8 +144,8 @@ def publish(run: Path, options: Options = Options()) -> int:
     assert judge is not None  # noqa: S101  shown above
     with tempfile.TemporaryDirectory() as temporary:
         full_path, half_path = (Path(temporary) / f"{name}.safetensors" for name in ("full", "half"))
-        save_weights(full_path, network, info.document)
-        save_weights(half_path, copy.deepcopy(network).half(), info.document)
+        save_weights(full_path, network, document)
+        save_weights(half_path, copy.deepcopy(network).half(), document)
         found = evaluate({"full": our_method(str(full_path)), "half": our_method(str(half_path))}, judge)
         stores_half = found["full"].psnr_db - found["half"].psnr_db < HALF_PRECISION_COST_DB
         scores = score(half_path if stores_half else full_path, task, options)
@@ -148,8 +160,7 @@ def publish(run: Path, options: Options = Options()) -> int:
     if options.dry_run:
         print(f"would write {target} in {'half' if stores_half else 'full'} precision, and its card")
         return 0
-    changes = {} if options.residual == 1 else {"residual": options.residual}
-    save_weights(target, network.half() if stores_half else network, describe(info, scores) | changes)
+    save_weights(target, network.half() if stores_half else network, describe(document, scores))
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
     return 0
@@ -260,11 +271,11 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def describe(info: WeightsInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document of a weight file to be shipped."""
-    training = info.document["training"]
+def describe(document: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of a weight file to be shipped, from that of the run."""
+    training = document["training"]
     return {
-        **info.document,
+        **document,
         "data": data_and_licences(training["photographs"]),
         "degradation": OF_PAIRS if training.get("paired") else describe_degradations(training["config"]),
         "scores": dict(scores),
@@ -314,6 +325,11 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
         f"{size}. Trained for {_effort(document['training'])}.",
         f"Degradations: {document['degradation']}.",
         *([f"What the network adds is multiplied by {document['residual']:g}."] if "residual" in document else []),
+        *(
+            [f"The mean over {info.ensemble} orientations of a picture, unless `--ensemble` says otherwise."]
+            if info.ensemble > 1
+            else []
+        ),
         f"Data: {data}.",
         *_figures(document["scores"]),
     ]

@@ -32,6 +32,20 @@ def test_l1_mse_and_psnr() -> None:
     assert psnr_loss(restored, reference).item() == pytest.approx(sum(expected) / 2, rel=1e-4)
 
 
+def test_eps_decides_how_much_nearly_perfect_samples_count() -> None:
+    reference = torch.zeros(2, 3, 4, 4)
+    noisy, nearly_perfect = torch.full((3, 4, 4), 0.1), torch.full((3, 4, 4), 1e-4)
+    restored = torch.stack([noisy, nearly_perfect]).requires_grad_()
+    shares = []
+    for eps in (None, 4e-3):
+        (gradient,) = torch.autograd.grad(build_loss("psnr", eps=eps)(restored, reference), restored)
+        shares.append((gradient[1].norm() / gradient[0].norm()).item())
+    # each is proportional to error / (error² + eps²)
+    assert shares[0] == pytest.approx((1e-4 / 2e-8) / (0.1 / 0.01), rel=1e-2)
+    assert shares[1] == pytest.approx((1e-4 / 1.601e-5) / (0.1 / 0.010016), rel=1e-2)
+    assert build_loss("charbonnier", eps=0.5)(restored[:1] * 0, reference[:1]).item() == pytest.approx(0.5)
+
+
 def test_the_fourier_term_sees_a_constant_as_its_one_coefficient() -> None:
     difference = torch.full((1, 1, 4, 4), 0.5)
     # orthonormal: 0.5·16/4 = 2 in one of 4×3 complex coefficients, each of two parts

@@ -374,6 +374,20 @@ def test_publish_shrinks_what_the_network_adds(
     assert "is multiplied by 0.5." in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
 
 
+def test_publish_lets_weights_average_over_orientations(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path]
+) -> None:
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    assert publish_weights.main(arguments) == 0
+    alone = weights.read_info(shipped / "denoise-fast.safetensors").document["scores"]
+    (shipped / "denoise-fast.safetensors").unlink()
+    assert publish_weights.main([*arguments, "--ensemble", "2"]) == 0
+    info = weights.read_info(shipped / "denoise-fast.safetensors")
+    assert info.ensemble == 2
+    assert info.document["scores"]["clean"]["psnr_db"] != alone["clean"]["psnr_db"]
+    assert "The mean over 2 orientations" in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
+
+
 def test_publish_decides_by_real_pairs_only_where_asked(
     run: Path, shipped: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

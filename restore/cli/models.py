@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,26 +38,16 @@ def list_models(context: typer.Context, json: options.Json = False, debug: optio
     if json:
         console.result_json({"schema_version": SCHEMA_VERSION, "models": [_as_json(info) for info in infos]})
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("name", "task"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("parameters", "size", "PSNR dB"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for info in infos:
-        table.add_row(
-            info.name,
-            str(info.task),
-            f"{info.num_parameters / 1e6:.2f} M",
-            f"{info.num_bytes / 1e6:.1f} MB",
-            _psnr(info.document["scores"]),
-        )
-    console.table(table)
+    console.table(_overview(infos))
     for protocol in sorted({info.document["scores"]["protocol"] for info in infos}):
         console.result(f"PSNR: {protocol}")
     for info in infos:
-        console.result(f"training data of {info.name}:")
-        for data in info.document["data"]:
-            console.result(f"  {data['name']}, {data['pictures']} pictures, {data['licence']}")
+        if info.ensemble > 1:
+            console.result(f"{info.name} restores a picture in {info.ensemble} orientations (--ensemble)")
+    for data, names in _names_by_data(infos).items():
+        console.result(f"training data of {', '.join(names)}:")
+        for name, pictures, licence in data:
+            console.result(f"  {name}, {pictures} pictures, {licence}")
 
 
 @app.command()
@@ -124,6 +114,32 @@ class _Follower:
             self.last_line = time.monotonic()
             of_total = "" if total is None else f" of {total / 1e6:.1f}"
             console.say(f"{self.weights.file_name}: {done / 1e6:.1f}{of_total} MB")
+
+
+def _overview(infos: Iterable[WeightsInfo]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("name", "task"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("parameters", "size", "PSNR dB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for info in infos:
+        table.add_row(
+            info.name,
+            str(info.task),
+            f"{info.num_parameters / 1e6:.2f} M",
+            f"{info.num_bytes / 1e6:.1f} MB",
+            _psnr(info.document["scores"]),
+        )
+    return table
+
+
+def _names_by_data(infos: Iterable[WeightsInfo]) -> dict[tuple[tuple[str, int, str], ...], list[str]]:
+    """Return the names of the weights that learnt from the same: name, number of pictures and licence of each set."""
+    names: dict[tuple[tuple[str, int, str], ...], list[str]] = {}
+    for info in infos:
+        data = tuple((one["name"], one["pictures"], one["licence"]) for one in info.document["data"])
+        names.setdefault(data, []).append(info.name)
+    return names
 
 
 def _download_bar(*, show: bool) -> Progress:

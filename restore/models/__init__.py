@@ -8,12 +8,10 @@ from typing import Any
 from restore.models.nafnet import (
     NAFNet,
     NAFNetConfig,
-    deep_half_resolution_net,
     founding_net,
     half_resolution_net,
     nafnet_gopro,
     nafnet_sidd,
-    slim_half_resolution_net,
 )
 
 __all__ = ["ARCHITECTURES", "PRESETS", "NAFNet", "NAFNetConfig"]
@@ -28,9 +26,11 @@ PRESETS: dict[str, NAFNetConfig] = {
     "founding-24": founding_net(24),
     "founding-32": founding_net(32),
     "half-naf-32": half_resolution_net(32),
-    "half-naf-32-slim": slim_half_resolution_net(32),
-    "half-naf-48-deep": deep_half_resolution_net(48),
+    "half-naf-32-slim": half_resolution_net(32, encoder=(1, 4), middle=6, decoder=(2, 1)),
     "half-naf-48": half_resolution_net(48),
+    "half-naf-48-deep": half_resolution_net(48, middle=10),
+    "half-naf-48-deeper": half_resolution_net(48, encoder=(2, 6), middle=12, decoder=(4, 4)),
+    "half-naf-48-large": half_resolution_net(48, encoder=(4, 6), middle=6, decoder=(4, 4)),
     "half-naf-64": half_resolution_net(64),
     "nafnet-gopro-32": nafnet_gopro(32),
     "nafnet-gopro-64": nafnet_gopro(64),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from restore import fetching
 from restore.cli import console, models
-from restore.weights import CATALOGUE
+from restore.weights import CATALOGUE, load_weights, save_weights
 
 from .conftest import Restore
 
@@ -22,6 +23,23 @@ def test_the_list_has_task_size_scores_and_licences(restore: Restore) -> None:
     for word in (*CATALOGUE, "denoise", " M", " MB", "CC0", "research use", "CBSD68".lower()):
         assert word in finished.stdout
     assert max(map(len, finished.stdout.splitlines())) <= 80
+
+
+def test_the_list_names_what_averages_over_orientations_and_equal_data_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, info = load_weights("denoise-fast")
+    for name in ("denoise", "denoise-best"):
+        save_weights(tmp_path / f"{name}.safetensors", network, {**info.document, "name": name, "ensemble": 2})
+    monkeypatch.setattr("restore.weights.shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        "restore.weights.CATALOGUE", {"denoise": "denoise.safetensors", "b": "denoise-best.safetensors"}
+    )
+    listed = CliRunner().invoke(models.app, [])
+    assert listed.exit_code == 0
+    assert "denoise-best restores a picture in 2 orientations" in listed.stdout
+    assert listed.stdout.count("training data of") == 1
+    assert "training data of denoise, denoise-best:" in listed.stdout
 
 
 def test_the_list_and_one_entry_agree_in_json(restore: Restore) -> None:
