@@ -16,6 +16,9 @@ from torch import Tensor
 from restore.errors import OutputError, UsageError
 
 Record = Mapping[str, Any]
+Point = tuple[float, float]
+COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
+MOST_DOTS = 100  # points of a line that are dots, too
 SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db")
 
 
@@ -78,7 +81,7 @@ def draw_curves(log: Path, target: Path) -> None:
     for key, label in (("loss", "loss"), ("validation_psnr_db", "validation PSNR, dB"), ("lr", "learning rate")):
         points = [(r["minutes"], r[key]) for r in records if r.get(key) is not None and "minutes" in r]
         if len(points) > 1:
-            panels.append(_panel(points, label, last_minute))
+            panels.append(line_plot({label: [points]}, "min", x_high=last_minute))
     if not panels:
         return
     picture = Image.new("RGB", (panels[0].width, sum(panel.height for panel in panels)), "white")
@@ -95,30 +98,46 @@ def _records(log: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _panel(
-    points: Sequence[tuple[float, float]], label: str, last_minute: float, size: tuple[int, int] = (900, 280)
+def line_plot(
+    lines: Mapping[str, Sequence[Sequence[Point]]],
+    x_unit: str,
+    *,
+    x_high: float | None = None,
+    size: tuple[int, int] = (900, 280),
 ) -> Image.Image:
-    width, height = size
-    left, right, top, bottom = 90, 50, 34, 40
-    panel = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(panel)
-    x_low, x_high = 0.0, max(last_minute, 1e-3)
+    """Return a plot of lines by name, each in pieces, against x from zero on; the names stand above it.
+
+    Args:
+        lines: at least one point in all.
+        x_unit: stands at the end of the axis.
+        x_high: where it ends, by default at the last point.
+        size: width and height in pixels.
+    """
+    points = [point for pieces in lines.values() for piece in pieces for point in piece]
+    x_end = max(max(x for x, _ in points) if x_high is None else x_high, 1e-3)
     y_low, y_high = _limits([y for _, y in points])
+    left, right, top, bottom = 90, size[0] - 60, 14 + 20 * len(lines), size[1] - 40
+    plot = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(plot)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / (x_high - x_low) * (width - left - right)
-        up = (y - y_low) / (y_high - y_low) * (height - top - bottom)
-        return left + across, height - bottom - up
+    def place(x: float, y: float) -> Point:
+        return left + x / x_end * (right - left), bottom - (y - y_low) / (y_high - y_low) * (bottom - top)
 
-    draw.text((left, 8), label, fill="black", font_size=16)
     for y in round_ticks(y_low, y_high):
-        draw.line([place(x_low, y), place(x_high, y)], fill="#dddddd")
-        draw.text((left - 8, place(x_low, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=13)
-    for x in round_ticks(x_low, x_high):
-        draw.text((place(x, y_low)[0], height - bottom + 8), f"{x:.4g}", fill="#555555", anchor="ma", font_size=13)
-    draw.text((width - right + 8, height - bottom + 8), "min", fill="#555555", anchor="la", font_size=13)
-    draw.line([place(*point) for point in points], fill="#1f5fa8", width=2, joint="curve")
-    return panel
+        pen.line([place(0, y), place(x_end, y)], fill="#dddddd")
+        pen.text((left - 8, place(0, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=13)
+    for x in round_ticks(0, x_end):
+        pen.text((place(x, y_low)[0], bottom + 8), f"{x:.4g}", fill="#555555", anchor="ma", font_size=13)
+    pen.text((right + 12, bottom + 8), x_unit, fill="#555555", anchor="la", font_size=13)
+    for index, (name, pieces) in enumerate(lines.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        pen.text((left, 8 + 20 * index), name, fill=colour, font_size=15)
+        for piece in pieces:
+            pen.line([place(*point) for point in piece], fill=colour, width=2, joint="curve")
+            if len(piece) <= MOST_DOTS:
+                for x, y in (place(*point) for point in piece):
+                    pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+    return plot
 
 
 def round_ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -63,19 +63,18 @@ def build_loss(
 
     Args:
         kind: `charbonnier`, `l1`, `mse` or `psnr`.
-        eps: of Charbonnier or PSNR, if not the default of those functions.
+        eps: of Charbonnier or PSNR, if not 1e-3 or 1e-4.
         fft: weight of `fft_loss`.
         lpips: weight of the perceptual term.
         perceptual: that term, where its weight is not zero.
     """
-    with_eps = {} if eps is None else {"eps": eps}
-    pixels: Loss = {
-        "charbonnier": partial(charbonnier_loss, **with_eps),
+    by_kind: dict[str, Loss] = {
+        "charbonnier": partial(charbonnier_loss, eps=1e-3 if eps is None else eps),
         "l1": l1_loss,
         "mse": mse_loss,
-        "psnr": partial(psnr_loss, **with_eps),
-    }[kind]
-    terms: list[tuple[float, Loss]] = [(1.0, pixels)]
+        "psnr": partial(psnr_loss, eps=1e-4 if eps is None else eps),
+    }
+    terms = [(1.0, by_kind[kind])]
     if fft:
         terms.append((fft, fft_loss))
     if lpips:

@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from restore.logbook import round_ticks
+from restore.logbook import Point, line_plot
 
-SIZE, LEFT, RIGHT, TOP, BOTTOM = (1000, 560), 80, 24, 16, 52
-COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
-Point = tuple[float, float]  # hours, dB
+SIZE = (1000, 560)  # pixels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,37 +73,13 @@ def read_lines(
     return lines
 
 
-def draw(lines: dict[str, list[list[Point]]]) -> Image.Image:
+def draw(lines: Mapping[str, Sequence[Sequence[Point]]]) -> Image.Image:
     """Return the plot of lines by name."""
-    points = [point for pieces in lines.values() for piece in pieces for point in piece]
-    x_high = max(x for x, _ in points) or 1.0
-    y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    margin = 0.05 * (y_high - y_low) or 0.5
-    y_low, y_high = y_low - margin, y_high + margin
-    plot = Image.new("RGB", SIZE, "white")
-    pen = ImageDraw.Draw(plot)
-    width, height = SIZE[0] - LEFT - RIGHT, SIZE[1] - TOP - BOTTOM
-
-    def place(x: float, y: float) -> Point:
-        return LEFT + x / x_high * width, TOP + (y_high - y) / (y_high - y_low) * height
-
-    for y in round_ticks(y_low, y_high):
-        pen.line([place(0, y), place(x_high, y)], fill="#dddddd")
-        pen.text((LEFT - 8, place(0, y)[1]), f"{y:.4g}", fill="#555555", anchor="rm", font_size=14)
-    for x in round_ticks(0, x_high):
-        pen.text((place(x, y_low)[0], TOP + height + 8), f"{x:.3g}", fill="#555555", anchor="ma", font_size=14)
-    pen.text((LEFT + width / 2, SIZE[1] - 6), "hours of training", fill="#555555", anchor="mb", font_size=14)
-    for index, (name, pieces) in enumerate(lines.items()):
-        colour = COLOURS[index % len(COLOURS)]
-        for piece in pieces:
-            pen.line([place(*point) for point in piece], fill=colour, width=2, joint="curve")
-            for x, y in (place(*point) for point in piece):
-                pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+    named = {}
+    for name, pieces in lines.items():
         best = max((y for piece in pieces for _, y in piece), default=None)
-        label = f"{name}: validation PSNR, best {best:.2f} dB" if best is not None else f"{name}: nothing to show"
-        corner = (SIZE[0] - RIGHT - 8, TOP + height - 12 - 20 * (len(lines) - 1 - index))
-        pen.text(corner, label, fill=colour, anchor="rb", font_size=15)
-    return plot
+        named[f"{name}: validation PSNR, " + ("nothing to show" if best is None else f"best {best:.2f} dB")] = pieces
+    return line_plot(named, "hours", size=SIZE)
 
 
 if __name__ == "__main__":
