@@ -1,6 +1,6 @@
 """Time deblurring on one frame beside FFDNet and what scikit-image has, in one process, in turns.
 
-    python scripts/bench_deblur.py [--models deblur] [--frame FILE] [--repeats N]
+    python scripts/bench_deblur.py [--models deblur-fast] [--frame FILE] [--repeats N]
 
 The frame is the first blurred one of the GoPro pairs in the data folder, 1280×720, unless another is named. FFDNet
 removes noise; it is here as the measure of a small network of the field. `evaluate.py --pairs` says what each reaches.
@@ -28,7 +28,7 @@ SIGMA = 5 / 255  # told to FFDNet; its time does not depend on it
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["deblur"], help="names or weight files (deblur)")
+    parser.add_argument("--models", nargs="+", default=["deblur", "deblur-fast"], help="names or weight files")
     parser.add_argument("--frame", type=Path, help="picture to restore")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds that count (3)")
     parser.add_argument("--threads", type=int, help="CPU threads; with 1 the processor's time is measured")
