@@ -52,7 +52,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-deblur: INIT ?= deblur-fast
 weights-deblur-fast weights-denoise-best: INIT ?= denoise
-weights-denoise-best: PUBLISH ?= --ensemble 2
+weights-denoise-best weights-deblur: PUBLISH ?= --ensemble 2
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
 	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
 		$(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))

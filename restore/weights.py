@@ -38,6 +38,7 @@ CATALOGUE = {
     "deblur": "deblur.safetensors",
     "deblur-fast": "deblur-fast.safetensors",
     "denoise": "denoise.safetensors",
+    "denoise-best": "denoise-best.safetensors",
     "denoise-fast": "denoise-fast.safetensors",
     "denoise-lka": "denoise-lka.safetensors",
 }

@@ -30,6 +30,7 @@ from evaluate import evaluate, our_method
 from peers import Method
 from protocols import CBSD68, REAL_PAIRS, Protocol, chained, describe_steps, gaussian, pairs, patterns
 from score_tables import INPUT, OUTPUT, PROTOCOL
+from torch import Tensor, nn
 
 from restore import inference
 from restore.degradations import Chain
@@ -75,6 +76,7 @@ class Options:
         dry_run: write nothing.
         residual: what the network adds to its input is multiplied by this much: the more careful, the smaller.
         ensemble: orientations of a picture that the weights average over unless told otherwise; None: as they say.
+        halfway_from: weights that the run started from, to ship the mean of those and of what the run ended with.
     """
 
     folder: Path = CBSD68
@@ -84,6 +86,7 @@ class Options:
     dry_run: bool = False
     residual: float = 1.0
     ensemble: int | None = None
+    halfway_from: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,12 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--ensemble", type=int, choices=list(ENSEMBLES), help="orientations that the weights are to average over"
     )
+    parser.add_argument(
+        "--halfway-from", metavar="NAME", help="weights that the run started from: ship the mean of both"
+    )
     given = parser.parse_args(arguments)
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
-    options = Options(
-        given.folder, given.pairs, given.decide_by, given.limit, given.dry_run, given.residual, given.ensemble
-    )
+    options = Options(**{key: value for key, value in vars(given).items() if key != "run"})
     try:
         return publish(given.run, options)
     except RestoreError as error:
@@ -125,6 +129,9 @@ def publish(run: Path, options: Options = Options()) -> int:
     """
     network, info = load_weights(run)
     document = dict(info.document)
+    if options.halfway_from is not None:
+        network.load_state_dict(halfway(network, load_weights(options.halfway_from)[0]))
+        document["halfway_from"] = options.halfway_from
     if options.residual != 1:
         document["residual"] = options.residual
         with torch.no_grad():
@@ -164,6 +171,22 @@ def publish(run: Path, options: Options = Options()) -> int:
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
     return 0
+
+
+def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
+    """Return the weights between those of a network and those that it started from: often better than either.
+
+    Blocks that were new add half as much; they began by adding nothing.
+
+    References:
+        Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903.
+    """
+    began = start.state_dict()
+    between = {}
+    for key, weight in network.state_dict().items():
+        new_scale = torch.zeros_like(weight) if key.endswith((".beta", ".gamma")) else weight
+        between[key] = (began.get(key, new_scale) + weight) / 2
+    return between
 
 
 def real_pairs(task: Task, options: Options) -> Protocol | None:
@@ -321,8 +344,10 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
     document = info.document
     size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
     data = "; ".join(f"{item['name']} ({item['pictures']}, {item['licence']})" for item in document["data"])
+    start = document.get("halfway_from")
     paragraphs = [
         f"{size}. Trained for {_effort(document['training'])}.",
+        *([f"The weights are the mean of those and of `{start}`, from which the training started."] if start else []),
         f"Degradations: {document['degradation']}.",
         *([f"What the network adds is multiplied by {document['residual']:g}."] if "residual" in document else []),
         *(

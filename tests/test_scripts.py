@@ -30,6 +30,7 @@ from restore import weights
 from restore.degradations import Chain, gaussian_blur
 from restore.errors import UsageError
 from restore.images import read_photo, write_photo
+from restore.models.nafnet import NAFNet, half_resolution_net
 from restore.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -386,6 +387,19 @@ def test_publish_lets_weights_average_over_orientations(
     assert info.ensemble == 2
     assert info.document["scores"]["clean"]["psnr_db"] != alone["clean"]["psnr_db"]
     assert "The mean over 2 orientations" in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
+
+
+def test_halfway_a_new_block_adds_half_as_much() -> None:
+    old, new = (NAFNet(half_resolution_net(8, (0, 0), middle, (0, 0))) for middle in (1, 2))
+    with torch.no_grad():
+        new.middle_blks[1].beta.fill_(1.0)  # type: ignore[operator, union-attr]
+    between = publish_weights.halfway(new, old)
+    ours, theirs = new.state_dict(), old.state_dict()
+    assert between.keys() == ours.keys()
+    key = "middle_blks.0.conv1.weight"
+    torch.testing.assert_close(between[key], (ours[key] + theirs[key]) / 2)
+    torch.testing.assert_close(between["middle_blks.1.conv1.weight"], ours["middle_blks.1.conv1.weight"])
+    assert (between["middle_blks.1.beta"] == 0.5).all()
 
 
 def test_publish_decides_by_real_pairs_only_where_asked(
