@@ -178,12 +178,17 @@ def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
 
     Blocks that were new add half as much; they began by adding nothing.
 
+    Raises:
+        UsageError: the network cannot have started from those.
+
     References:
         Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903.
     """
-    began = start.state_dict()
+    began, ended = start.state_dict(), network.state_dict()
+    if any(key not in ended or ended[key].shape != weight.shape for key, weight in began.items()):
+        raise UsageError("--halfway-from: these weights are those of another network; name what the run started from")
     between = {}
-    for key, weight in network.state_dict().items():
+    for key, weight in ended.items():
         new_scale = torch.zeros_like(weight) if key.endswith((".beta", ".gamma")) else weight
         between[key] = (began.get(key, new_scale) + weight) / 2
     return between

@@ -23,6 +23,8 @@ import pytest
 import torch
 from before_after import main as before_after
 from blur_light import mean_shift
+from blur_paths import drawn_paths, statistics_of
+from blur_paths import main as blur_paths
 from evaluate import main as evaluate
 from PIL import Image
 
@@ -30,7 +32,7 @@ from restore import weights
 from restore.degradations import Chain, gaussian_blur
 from restore.errors import UsageError
 from restore.images import read_photo, write_photo
-from restore.models.nafnet import NAFNet, half_resolution_net
+from restore.models.nafnet import NAFNet, NAFNetConfig, half_resolution_net
 from restore.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,6 +166,32 @@ def test_the_light_that_a_blur_was_averaged_in_keeps_its_local_means(exponent: f
     blurred = (gaussian_blur(light, 3) ** (1 / exponent)).permute(1, 2, 0).numpy()
     found = {e: mean_shift(sharp, blurred, e) for e in (1.0, 2.2)}
     assert abs(found[exponent]) < 0.2 < abs(found[3.2 - exponent])
+
+
+def test_the_paths_of_frames_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = gaussian_blur(torch.rand(3, 96, 160, generator=torch.Generator().manual_seed(0)), 1.5)
+    scene = (scene - scene.min()) / (scene.max() - scene.min())
+    for number, left in enumerate((0, 2, 4, 6, 10, 14, 18)):  # twice as fast from the middle on
+        frame = (scene[:, :, left : left + 128] * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    assert blur_paths([str(tmp_path), "--frames", "7"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| 7 frames"))
+    way, straight, speed, middle = ([float(value) for value in cell.split()] for cell in row.strip("|").split("|")[2:])
+    assert way == pytest.approx([18] * 3, abs=0.3)
+    assert straight == pytest.approx([1] * 3, abs=0.01)
+    assert speed == pytest.approx([1 / 3] * 3, abs=0.02)
+    assert middle == pytest.approx([(54 / 7 - 6) / 18] * 3, abs=0.01)
+
+
+def test_drawn_paths_are_as_straight_as_they_are_told() -> None:
+    straight, tangled = (statistics_of(drawn_paths((n, n), 20)) for n in (0.003, 0.3))
+    assert np.median(straight["end to end over way"]) > 0.99
+    assert np.median(tangled["end to end over way"]) < 0.5
+
+
+def test_blur_paths_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert blur_paths([str(tmp_path)]) == 3
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_unequal_pairs_are_refused(pairs: Callable[[str, str], Path], small: Path) -> None:
@@ -400,6 +428,15 @@ def test_halfway_a_new_block_adds_half_as_much() -> None:
     torch.testing.assert_close(between[key], (ours[key] + theirs[key]) / 2)
     torch.testing.assert_close(between["middle_blks.1.conv1.weight"], ours["middle_blks.1.conv1.weight"])
     assert (between["middle_blks.1.beta"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "start", [half_resolution_net(8, (1, 0), 2, (0, 0)), half_resolution_net(16, (0, 0), 2, (0, 0))]
+)
+def test_halfway_from_another_network_is_refused(start: NAFNetConfig) -> None:
+    network = NAFNet(half_resolution_net(8, (0, 0), 2, (0, 0)))
+    with pytest.raises(UsageError, match="those of another network"):
+        publish_weights.halfway(network, NAFNet(start))
 
 
 def test_publish_decides_by_real_pairs_only_where_asked(

@@ -1,8 +1,8 @@
 """Blur by motion: a shaking camera, objects that move by themselves, and the mean of the frames of a video.
 
 All of it is a mean over the exposure, and light adds up in linear light: hand in `to_linear` values, clip the result to
-what a sensor holds, and take `to_srgb` of it. Motions have their mean position at zero, so that the sharp picture lies
-where the blurred one lies.
+what a sensor holds, and take `to_srgb` of it. The sharp picture is what is seen at the motion's mean position, so that
+it lies where the blurred one lies; or what is seen in the middle of the exposure, as in benchmarks made from video.
 
 References:
     Boracchi, Foi 2012, "Modeling the performance of image restoration from motion blur", doi:10.1109/TIP.2012.2192126:
@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,8 +27,10 @@ from restore.degradations.borders import mirror_borders
 from restore.degradations.camera import to_linear, to_srgb
 
 Tile = tuple[slice, slice]  # rows and columns
+Reference = Literal["mean", "middle"]  # position of the sharp picture
 
 NUM_POINTS = 65  # of a path, at equal times
+NERVOUSNESS = (0.003, 0.3)  # from nearly straight to a tangle
 SPACING_PX = 0.9  # between two positions that are averaged, at most; from 1 on an edge would show as many
 SATURATED = 0.955  # linear light, 0.98 in sRGB: from here on a sensor may have hidden how bright a lamp is
 
@@ -37,14 +40,14 @@ _NUM_SAMPLED = 2**20  # pixels warped at a time, times as many bytes for coordin
 _NUMBERS = 4  # that make a position of a camera: across, down, roll, zoom
 
 
-def trajectory(generator: torch.Generator, length_px: float, nervousness: float | None = None) -> Tensor:
+def trajectory(generator: torch.Generator, length_px: float, nervousness: tuple[float, float] = NERVOUSNESS) -> Tensor:
     """Draw the path of a shaking camera on the picture.
 
     Args:
         generator: source of randomness.
         length_px: of the whole path, in pixels.
-        nervousness: how much the velocity changes at each of 64 steps: 0 for a straight line, 0.003 for a nearly
-            straight one, 0.3 for a tangle; drawn log-uniformly between these two if None.
+        nervousness: range of how much the velocity changes at each of 64 steps, drawn log-uniformly: 0.003 for a nearly
+            straight line, 0.3 for a tangle.
 
     Returns:
         (65,2) float64, positions across and down at equal times, their mean over the exposure at zero.
@@ -57,7 +60,7 @@ def trajectory(generator: torch.Generator, length_px: float, nervousness: float 
     start, restless = torch.rand(2, dtype=torch.float64, generator=generator).tolist()
     pushes = torch.randn(NUM_POINTS, 2, dtype=torch.float64, generator=generator).tolist()
     jerks = torch.rand(NUM_POINTS, dtype=torch.float64, generator=generator).tolist()
-    nervous = 0.003 * 100**restless if nervousness is None else nervousness
+    nervous = nervousness[0] * (nervousness[1] / nervousness[0]) ** restless
     velocity, position = _on_circle(start), 0j
     positions = []
     for (across, down), jerk in zip(pushes, jerks, strict=True):
@@ -71,17 +74,18 @@ def trajectory(generator: torch.Generator, length_px: float, nervousness: float 
     return path - _mean_over_time(path)
 
 
-def kernel_of(path: Tensor) -> Tensor:
+def kernel_of(path: Tensor, reference: Reference = "mean") -> Tensor:
     """Return the picture that a point leaves when it moves along a path, splatted bilinearly every eighth of a pixel.
 
     Args:
-        path: (N,2), positions across and down in pixels at equal times.
+        path: (N,2), positions across and down in pixels at equal times, N odd.
+        reference: the position that falls on the kernel's middle: the path's mean, or that in the middle of the time.
 
     Returns:
-        (k,k) float64, k odd: never negative, with sum 1 and its centre of mass in the middle.
+        (k,k) float64, k odd: never negative, with sum 1.
     """
     steps = path.diff(dim=0).norm(dim=1)
-    points, shares = _spaced(path, steps, _FINE_PX)
+    points, shares = _spaced(path, steps, _FINE_PX, reference)
     reach = math.ceil(float(points.abs().max()) - 1e-9)
     size = 2 * reach + 1
     kernel = torch.zeros(size * size, dtype=torch.float64)
@@ -100,8 +104,8 @@ class Motion:
     """How a camera turns and zooms during the exposure.
 
     Args:
-        positions: (N,4) float64 at equal times, their mean at zero: angles across, down and around the optical axis in
-            radians, and the logarithm of the zoom.
+        positions: (N,4) float64 at equal times, N odd, their mean at zero: angles across, down and around the optical
+            axis in radians, and the logarithm of the zoom.
         focal_px: focal length in pixels.
         centre: where the optical axis meets the picture, in pixels across and down; it may lie outside.
     """
@@ -155,6 +159,7 @@ def draw_motion(
     rotation: float = 0.3,
     zoom: float = 0.1,
     frame_px: int = 0,
+    nervousness: tuple[float, float] = NERVOUSNESS,
 ) -> Motion:
     """Draw the motion of a camera during the exposure of a picture.
 
@@ -167,13 +172,14 @@ def draw_motion(
         zoom: likewise for moving in and out.
         frame_px: longer side of the frame that the picture is cut from, at a place that is drawn; 0 or anything
             smaller than the picture for a picture that is the frame.
+        nervousness: see `trajectory`.
 
     Raises:
         ValueError: the length is negative or not finite.
     """
     height, width = size
     side = max(frame_px, height, width)
-    shift, turn = trajectory(generator, length_px), trajectory(generator, length_px)
+    shift, turn = (trajectory(generator, length_px, nervousness) for _ in range(2))
     right, below, wide, roll, move = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
     across = (width - 1) / 2 + (right - 0.5) * max(0.0, side - width)
     down = (height - 1) / 2 + (below - 0.5) * max(0.0, (0.75 if frame_px > height else 1.0) * side - height)
@@ -220,7 +226,7 @@ def brighten_highlights(light: Tensor, gain: float) -> Tensor:
     return light + (gain - 1) * (light - SATURATED).div_(1 - SATURATED).clamp_(0, 1)
 
 
-def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None) -> Tensor:
+def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None, reference: Reference = "mean") -> Tensor:
     """Return the mean of what a moving camera sees; beyond the borders lies the mirror image.
 
     So many positions are averaged that no pixel moves by more than 0.9 px between two of them. The picture is read
@@ -230,6 +236,8 @@ def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None) -> Te
         light: (C,H,W), linear, from 1×1 upwards.
         motion: of the camera.
         layer: what moves differently in front.
+        reference: the position of camera and layer at which they see what is handed in: their mean, or that in the
+            middle of the time.
 
     Returns:
         The same shape, not clipped; without motion equal to the input.
@@ -239,7 +247,7 @@ def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None) -> Te
     steps = torch.cat([mover.ways(height, width) for mover in movers], dim=1).amax(1)
     if not steps.any():
         return light.clone()
-    points, shares = _spaced(torch.cat([mover.positions for mover in movers], dim=1), steps, SPACING_PX)
+    points, shares = _spaced(torch.cat([mover.positions for mover in movers], dim=1), steps, SPACING_PX, reference)
     parts = [points[:, first : first + _NUMBERS] for first in range(0, points.shape[1], _NUMBERS)]
     maps = [mover.homographies(part).float() for mover, part in zip(movers, parts, strict=True)]
     blurred = torch.empty_like(light)
@@ -277,16 +285,17 @@ def _mean_over_time(path: Tensor) -> Tensor:
     return (path[1:] + path[:-1]).mean(0) / 2
 
 
-def _spaced(path: Tensor, steps: Tensor, spacing_px: float) -> tuple[Tensor, Tensor]:
+def _spaced(path: Tensor, steps: Tensor, spacing_px: float, reference: Reference) -> tuple[Tensor, Tensor]:
     """Return points on a path at even distances, and the share of the exposure spent around each of them.
 
     Args:
-        path: (N,D) float64, at equal times.
+        path: (N,D) float64, at equal times, N odd.
         steps: (N-1,), way between two of them in pixels.
         spacing_px: most that may lie between two points.
+        reference: what lies at zero: the mean, or the position in the middle of the time.
 
     Returns:
-        (M,D) float64, their mean, weighted, at zero; and (M,) float64 with sum 1.
+        (M,D) float64, and (M,) float64 with sum 1.
     """
     way = np.concatenate([[0.0], np.cumsum(steps.numpy())])
     times = np.arange(len(path), dtype=np.float64)
@@ -296,7 +305,8 @@ def _spaced(path: Tensor, steps: Tensor, spacing_px: float) -> tuple[Tensor, Ten
     middles = (limits[1:] + limits[:-1]) / 2
     points = torch.from_numpy(np.stack([np.interp(middles, times, column) for column in path.T.numpy()], axis=1))
     shares = torch.from_numpy(np.diff(limits) / times[-1])
-    return points - shares @ points, shares
+    origin = shares @ points if reference == "mean" else path[len(path) // 2]
+    return points - origin, shares
 
 
 def _mean_of_tile(light: Tensor, layer: Layer | None, maps: list[Tensor], shares: Tensor, tile: Tile) -> Tensor:

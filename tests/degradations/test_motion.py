@@ -54,10 +54,10 @@ def test_a_path_has_its_length_and_its_mean_at_zero(length: float) -> None:
 
 def test_paths_go_from_straight_to_tangled_with_nervousness() -> None:
     def extent(nervousness: float) -> float:
-        paths = [trajectory(seeded(seed), 1.0, nervousness) for seed in range(20)]
+        paths = [trajectory(seeded(seed), 1.0, (nervousness, nervousness)) for seed in range(20)]
         return sum(float((path[-1] - path[0]).norm()) for path in paths) / 20
 
-    assert extent(0.0) == pytest.approx(1)
+    assert extent(1e-6) == pytest.approx(1)
     assert extent(0.01) > 0.9
     assert extent(0.3) < 0.5
 
@@ -93,6 +93,33 @@ def test_the_kernel_of_a_straight_path_is_a_line_of_its_length() -> None:
     assert torch.equal(downwards, kernel.T)
     half_a_pixel_lower = kernel_of(path + torch.tensor([0.0, 0.5]))  # which is taken out again
     assert torch.allclose(half_a_pixel_lower, kernel, atol=1e-9)
+
+
+def hesitating(length_px: float) -> Tensor:
+    """A straight path, slow at first and fast at last: in the middle of the time a quarter of it is travelled."""
+    across = torch.linspace(0, 1, 65, dtype=torch.float64).square() * length_px
+    return torch.stack([across, torch.zeros(65)], 1)
+
+
+def test_a_kernel_can_have_the_middle_of_the_exposure_in_its_middle() -> None:
+    kernel = kernel_of(hesitating(12), "middle")
+    place = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
+    assert kernel.sum().item() == pytest.approx(1)
+    assert float(kernel.sum(0) @ place) == pytest.approx(12 / 3 - 12 / 4, abs=1e-2)  # mean of t² less that at t = 1/2
+    assert float(kernel.sum(0)[place < 0].sum()) == pytest.approx(0.5, abs=0.1)  # as long before as after
+    steady = torch.stack([torch.linspace(-4.5, 4.5, 65), torch.zeros(65)], 1).double()
+    assert torch.allclose(kernel_of(steady, "middle"), kernel_of(steady), atol=1e-12)
+
+
+def test_a_moving_camera_can_show_the_middle_of_the_exposure() -> None:
+    image = picture()
+    positions = torch.zeros(65, 4, dtype=torch.float64)
+    positions[:, :2] = hesitating(12) / 1e5
+    motion = Motion(positions, 1e5, (20.0, 20.0))
+    expected = convolve(image, kernel_of(hesitating(12), "middle").flip(0, 1))  # things move against the camera
+    inner = (slice(None), slice(None), slice(14, -14))
+    assert psnr(expected[inner], motion_blur(image, motion, reference="middle")[inner]) > 34
+    assert psnr(expected[inner], motion_blur(image, motion, reference="mean")[inner]) < 34
 
 
 def test_no_motion_is_the_identity() -> None:
