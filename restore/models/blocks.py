@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.models.attention import LKA
@@ -47,10 +48,10 @@ class NAFBlock(nn.Module):
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Mix space, then channels."""
         h = self.gate(self.conv2(self.conv1(self.norm1(x_NCHW))))
-        h = self.conv3(_weighed(h, self.sca(h)))
-        y = self.drop_path(_scaled(h, self.beta)).add_(x_NCHW)
-        h = self.conv5(self.gate(self.conv4(self.norm2(y))))
-        return self.drop_path(_scaled(h, self.gamma)).add_(y)
+        h = _scaled(self.conv3, self.beta, _weighed(h, self.sca(h)))
+        y = self.drop_path(h).add_(x_NCHW)
+        h = _scaled(self.conv5, self.gamma, self.gate(self.conv4(self.norm2(y))))
+        return self.drop_path(h).add_(y)
 
     def fold(self) -> None:
         """Fold the norms' affine parts and the residual scales into the convolutions beside them, for inference."""
@@ -143,8 +144,8 @@ class LKABlock(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Attend, then feed forward."""
-        x = x_NCHW + self.drop_path(_scaled(self._attend(self.norm1(x_NCHW)), self.scale1))
-        return x + self.drop_path(_scaled(self._feed_forward(self.norm2(x)), self.scale2))
+        x = x_NCHW + self.drop_path(self._attend(self.norm1(x_NCHW)))
+        return x + self.drop_path(self._feed_forward(self.norm2(x)))
 
     def fold(self) -> None:
         """Fold norms with one reader and residual scales into the convolutions beside them, for inference."""
@@ -164,19 +165,26 @@ class LKABlock(nn.Module):
             self.depthwise = self.gate = nn.Identity()
 
     def _attend(self, x: Tensor) -> Tensor:
-        h = self.proj_out(self.lka(self.activation(self.proj_in(x))))
-        return x + h if self.inner_skip else h
+        h = self.lka(self.activation(self.proj_in(x)))
+        if not self.inner_skip:
+            return _scaled(self.proj_out, self.scale1, h)
+        h = x + self.proj_out(h)
+        return h if self.scale1 is None else h * self.scale1
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.contract(self.gate(self.depthwise(self.expand(x))))
+        return _scaled(self.contract, self.scale2, self.gate(self.depthwise(self.expand(x))))
 
 
 def _weighed(h: Tensor, factors: Tensor) -> Tensor:
     return h * factors if torch.is_grad_enabled() else h.mul_(factors)  # in place spares a pass over memory
 
 
-def _scaled(h: Tensor, scale: Tensor | None) -> Tensor:
-    return h if scale is None else h * scale
+def _scaled(conv: nn.Conv2d, scale: Tensor | None, h: Tensor) -> Tensor:
+    """Return a 1x1 convolution times a scale for each channel: its few weights are scaled, not the map."""
+    if scale is None:
+        return conv(h)
+    assert conv.bias is not None
+    return F.conv2d(h, conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale.flatten())
 
 
 def _fold_scale(conv: nn.Conv2d, scale: Tensor) -> None:

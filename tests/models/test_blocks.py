@@ -109,7 +109,7 @@ def test_a_feed_forward_is_its_formula(feed_forward: str, activation: str, expec
     randomise(block)
     seen: list[Tensor] = []
     block.expand.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    block.contract.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    block.gate.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     block(rand(2, 4, 5, 6))
     expanded, gated = seen
     torch.testing.assert_close(gated, expected(block.depthwise, expanded), atol=1e-6, rtol=1e-5)
