@@ -151,6 +151,7 @@ class Data(Settings):
         validation_share: share of the pictures held out for validation, where no folder is named for it.
         frames_share: share of the samples that are means of consecutive frames, where a folder of them is given.
         frames_num: fewest and most frames in a mean.
+        frames_skip: least and greatest distance between two of them, 1 for neighbours, more for faster motion.
         frames_display: share of the means whose values are averaged as they stand, not in linear light.
         workers: processes that decode and degrade; 0 does it between the steps.
         cache_gb: memory for decoded pictures, in gigabytes, for each process.
@@ -162,6 +163,7 @@ class Data(Settings):
     validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.025
     frames_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     frames_num: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (5, 17)
+    frames_skip: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
     frames_display: Share = 0.0
     workers: int = Field(0, ge=0)
     cache_gb: float = Field(2.0, ge=0)

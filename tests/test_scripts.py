@@ -22,6 +22,8 @@ import publish_weights
 import pytest
 import torch
 from before_after import main as before_after
+from blur_kernels import kernel_between
+from blur_kernels import main as blur_kernels
 from blur_light import mean_shift
 from blur_paths import drawn_paths, statistics_of
 from blur_paths import main as blur_paths
@@ -29,7 +31,7 @@ from evaluate import main as evaluate
 from PIL import Image
 
 from restore import weights
-from restore.degradations import Chain, gaussian_blur
+from restore.degradations import Chain, convolve, gaussian_blur
 from restore.errors import UsageError
 from restore.images import read_photo, write_photo
 from restore.models.nafnet import NAFNet, NAFNetConfig, half_resolution_net
@@ -181,6 +183,24 @@ def test_the_paths_of_frames_are_measured(tmp_path: Path, capsys: pytest.Capture
     assert straight == pytest.approx([1] * 3, abs=0.01)
     assert speed == pytest.approx([1 / 3] * 3, abs=0.02)
     assert middle == pytest.approx([(54 / 7 - 6) / 18] * 3, abs=0.01)
+
+
+def test_the_kernel_between_two_windows_is_found() -> None:
+    sharp = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+    kernel = torch.zeros(7, 11)
+    kernel[1, 2], kernel[3, 5], kernel[6, 9] = 0.5, 0.3, 0.2
+    blurred = convolve(sharp, kernel)
+    found = kernel_between(sharp.permute(1, 2, 0).numpy(), blurred.permute(1, 2, 0).numpy(), 15)
+    np.testing.assert_allclose(found, np.pad(kernel.numpy(), ((4, 4), (2, 2))), atol=0.06)
+
+
+def test_the_kernels_of_pairs_are_drawn(
+    pairs: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert blur_kernels([str(pairs("sharp", "blur")), "--out", str(tmp_path / "kernels.png")]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert read_photo(tmp_path / "kernels.png").pixels.shape[:2] == (149 * len(names), 149 * 6)
+    assert blur_kernels([str(tmp_path / "none"), "--out", str(tmp_path / "kernels.png")]) == 2
 
 
 def test_drawn_paths_are_as_straight_as_they_are_told() -> None:

@@ -26,6 +26,7 @@ from restore.degradations.chains import (
 )
 from restore.degradations.compression import FULL_CHROMA_QUALITY, jpeg, webp
 from restore.degradations.motion import (
+    Exposure,
     Layer,
     Motion,
     brighten_highlights,
@@ -46,6 +47,7 @@ __all__ = [
     "Chain",
     "DefocusBlur",
     "Degraded",
+    "Exposure",
     "GaussianBlur",
     "GaussianNoise",
     "Jpeg",

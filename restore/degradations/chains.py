@@ -21,8 +21,8 @@ from restore.degradations.camera import draw_camera, read_variance, to_linear, t
 from restore.degradations.compression import jpeg, webp
 from restore.degradations.motion import (
     NERVOUSNESS,
+    Exposure,
     Motion,
-    Reference,
     brighten_highlights,
     draw_layer,
     draw_motion,
@@ -43,6 +43,12 @@ def _ordered(limits: tuple[Number, Number]) -> tuple[Number, Number]:
     return limits
 
 
+def _with_odd_ends(limits: tuple[int, int]) -> tuple[int, int]:
+    if limits[0] % 2 == 0 or limits[1] % 2 == 0:
+        raise ValueError(f"a number of frames is odd, one is the middle one: not from {limits[0]} to {limits[1]}")
+    return limits
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]],
@@ -51,6 +57,11 @@ Range = Annotated[
 PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
     AfterValidator(_ordered),
+]
+OddRange = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=1, le=99)]],
+    AfterValidator(_ordered),
+    AfterValidator(_with_odd_ends),
 ]
 QualityRange = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], AfterValidator(_ordered)
@@ -278,6 +289,8 @@ class MotionBlur(_Step):
             tangles. Most of those of videos lie between 0.02 and 0.1: nearly straight, at a speed that changes.
         reference: where the sharp picture lies: at the `mean` position, or, as in benchmarks made from video, where
             things stand in the `middle` of the exposure.
+        frames: range of the odd number of pictures, taken for an instant each, whose mean the blurred one is, as in
+            such benchmarks: what moves fast shows several edges. None for a shutter that stays open.
     """
 
     blurs: ClassVar[bool] = True
@@ -291,7 +304,8 @@ class MotionBlur(_Step):
     frame: Annotated[int, Field(ge=0)] = 0
     display: Probability = 0.0
     nervousness: PositiveRange = NERVOUSNESS
-    reference: Reference = "mean"
+    reference: Literal["mean", "middle"] = "mean"
+    frames: OddRange | None = None
 
     @property
     def reach_px(self) -> float:
@@ -307,13 +321,14 @@ class MotionBlur(_Step):
         if length == 0 and not has_layer:
             return image
         light = image if as_it_stands else brighten_highlights(to_linear(image), gain)
+        exposure = Exposure(self.reference, self.frames and 2 * _integer(_halves(self.frames), generator) + 1)
         if self.rotation == self.zoom == 0 and not has_layer:
-            light = convolve(light, kernel_of(trajectory(generator, length, self.nervousness), self.reference))
+            light = convolve(light, kernel_of(trajectory(generator, length, self.nervousness), exposure))
         else:
             motion = self._motion(length, size, generator)
             length = _uniform(self.length, generator) if has_layer else 0.0
             layer = draw_layer(generator, size, self._motion(length, size, generator)) if has_layer else None
-            light = motion_blur(light, motion, layer, self.reference)
+            light = motion_blur(light, motion, layer, exposure)
         light = light.clamp_(0, 1)
         return light if as_it_stands else to_srgb(light)
 
@@ -422,6 +437,10 @@ def _uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
 def _log_uniform(limits: tuple[float, float], generator: torch.Generator) -> float:
     low, high = limits
     return low if low == high else math.exp(_uniform((math.log(low), math.log(high)), generator))
+
+
+def _halves(odd: tuple[int, int]) -> tuple[int, int]:
+    return odd[0] // 2, odd[1] // 2
 
 
 def _integer(limits: tuple[int, int], generator: torch.Generator) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +28,6 @@ from restore.degradations.borders import mirror_borders
 from restore.degradations.camera import to_linear, to_srgb
 
 Tile = tuple[slice, slice]  # rows and columns
-Reference = Literal["mean", "middle"]  # position of the sharp picture
 
 NUM_POINTS = 65  # of a path, at equal times
 NERVOUSNESS = (0.003, 0.3)  # from nearly straight to a tangle
@@ -38,6 +38,24 @@ _FINE_PX = 0.125  # between two positions that make a kernel
 _TILE_PX = 256  # pictures are blurred in pieces of this side
 _NUM_SAMPLED = 2**20  # pixels warped at a time, times as many bytes for coordinates and colours
 _NUMBERS = 4  # that make a position of a camera: across, down, roll, zoom
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """When a moving camera looks.
+
+    Args:
+        reference: where the sharp picture lies: at the `mean` position, or, as in benchmarks made from video, where
+            things stand in the `middle` of the time.
+        num_frames: pictures whose mean the blurred one is, taken for an instant each and at equal times, as by a video
+            camera; None for a shutter that stays open.
+    """
+
+    reference: Literal["mean", "middle"] = "mean"
+    num_frames: int | None = None
+
+
+OPEN_SHUTTER = Exposure()
 
 
 def trajectory(generator: torch.Generator, length_px: float, nervousness: tuple[float, float] = NERVOUSNESS) -> Tensor:
@@ -74,18 +92,18 @@ def trajectory(generator: torch.Generator, length_px: float, nervousness: tuple[
     return path - _mean_over_time(path)
 
 
-def kernel_of(path: Tensor, reference: Reference = "mean") -> Tensor:
+def kernel_of(path: Tensor, exposure: Exposure = OPEN_SHUTTER) -> Tensor:
     """Return the picture that a point leaves when it moves along a path, splatted bilinearly every eighth of a pixel.
 
     Args:
         path: (N,2), positions across and down in pixels at equal times, N odd.
-        reference: the position that falls on the kernel's middle: the path's mean, or that in the middle of the time.
+        exposure: its reference falls on the kernel's middle.
 
     Returns:
         (k,k) float64, k odd: never negative, with sum 1.
     """
     steps = path.diff(dim=0).norm(dim=1)
-    points, shares = _spaced(path, steps, _FINE_PX, reference)
+    points, shares = _averaged(path, steps, _FINE_PX, exposure)
     reach = math.ceil(float(points.abs().max()) - 1e-9)
     size = 2 * reach + 1
     kernel = torch.zeros(size * size, dtype=torch.float64)
@@ -226,18 +244,17 @@ def brighten_highlights(light: Tensor, gain: float) -> Tensor:
     return light + (gain - 1) * (light - SATURATED).div_(1 - SATURATED).clamp_(0, 1)
 
 
-def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None, reference: Reference = "mean") -> Tensor:
+def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None, exposure: Exposure = OPEN_SHUTTER) -> Tensor:
     """Return the mean of what a moving camera sees; beyond the borders lies the mirror image.
 
-    So many positions are averaged that no pixel moves by more than 0.9 px between two of them. The picture is read
-    between pixels at twice its resolution, since bilinear reading alone would soften it.
+    While the shutter is open no pixel moves by more than 0.9 px between two positions. The picture is read between
+    pixels at twice its resolution, since bilinear reading alone would soften it.
 
     Args:
         light: (C,H,W), linear, from 1×1 upwards.
         motion: of the camera.
         layer: what moves differently in front.
-        reference: the position of camera and layer at which they see what is handed in: their mean, or that in the
-            middle of the time.
+        exposure: at its reference, camera and layer see what is handed in.
 
     Returns:
         The same shape, not clipped; without motion equal to the input.
@@ -247,7 +264,7 @@ def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None, refer
     steps = torch.cat([mover.ways(height, width) for mover in movers], dim=1).amax(1)
     if not steps.any():
         return light.clone()
-    points, shares = _spaced(torch.cat([mover.positions for mover in movers], dim=1), steps, SPACING_PX, reference)
+    points, shares = _averaged(torch.cat([mover.positions for mover in movers], dim=1), steps, SPACING_PX, exposure)
     parts = [points[:, first : first + _NUMBERS] for first in range(0, points.shape[1], _NUMBERS)]
     maps = [mover.homographies(part).float() for mover, part in zip(movers, parts, strict=True)]
     blurred = torch.empty_like(light)
@@ -285,28 +302,37 @@ def _mean_over_time(path: Tensor) -> Tensor:
     return (path[1:] + path[:-1]).mean(0) / 2
 
 
-def _spaced(path: Tensor, steps: Tensor, spacing_px: float, reference: Reference) -> tuple[Tensor, Tensor]:
-    """Return points on a path at even distances, and the share of the exposure spent around each of them.
+def _averaged(path: Tensor, steps: Tensor, spacing_px: float, exposure: Exposure) -> tuple[Tensor, Tensor]:
+    """Return the points of a path that are averaged, and the share of each.
 
     Args:
         path: (N,D) float64, at equal times, N odd.
         steps: (N-1,), way between two of them in pixels.
-        spacing_px: most that may lie between two points.
-        reference: what lies at zero: the mean, or the position in the middle of the time.
+        spacing_px: most that may lie between two points while the shutter is open.
+        exposure: its reference lies at zero.
 
     Returns:
         (M,D) float64, and (M,) float64 with sum 1.
     """
-    way = np.concatenate([[0.0], np.cumsum(steps.numpy())])
-    times = np.arange(len(path), dtype=np.float64)
+    last = len(path) - 1
+    if exposure.num_frames is None:
+        limits = _evenly_along(steps.numpy(), spacing_px)
+        times, shares = (limits[1:] + limits[:-1]) / 2, np.diff(limits) / last
+    else:
+        times = np.linspace(0, last, exposure.num_frames) if exposure.num_frames > 1 else np.array([last / 2])
+        shares = np.full(exposure.num_frames, 1 / exposure.num_frames)
+    points = np.stack([np.interp(times, np.arange(last + 1), column) for column in path.T.numpy()], axis=1)
+    origin = shares @ points if exposure.reference == "mean" else path[last // 2].numpy()
+    return torch.from_numpy(points - origin), torch.from_numpy(shares)
+
+
+def _evenly_along(steps: npt.NDArray[np.float64], spacing_px: float) -> npt.NDArray[np.float64]:
+    """Return times, the first and the last included, between which a path goes on by equal ways."""
+    way = np.concatenate([[0.0], np.cumsum(steps)])
     num = max(1, math.ceil(way[-1] / spacing_px))
-    limits = np.interp(np.linspace(0, way[-1], num + 1), way, times)
-    limits[0], limits[-1] = 0, times[-1]
-    middles = (limits[1:] + limits[:-1]) / 2
-    points = torch.from_numpy(np.stack([np.interp(middles, times, column) for column in path.T.numpy()], axis=1))
-    shares = torch.from_numpy(np.diff(limits) / times[-1])
-    origin = shares @ points if reference == "mean" else path[len(path) // 2]
-    return points - origin, shares
+    times = np.interp(np.linspace(0, way[-1], num + 1), way, np.arange(len(way)))
+    times[0], times[-1] = 0, len(steps)
+    return times
 
 
 def _mean_of_tile(light: Tensor, layer: Layer | None, maps: list[Tensor], shares: Tensor, tile: Tile) -> Tensor:

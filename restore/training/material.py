@@ -119,6 +119,7 @@ class Material:
             open_frames(
                 frames,
                 num_frames=config.data.frames_num,
+                skip=config.data.frames_skip,
                 part=part,
                 tile_px=tile_px,
                 display_share=config.data.frames_display,

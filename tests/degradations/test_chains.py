@@ -181,6 +181,7 @@ def test_the_reference_of_a_blurred_photograph_is_sharp() -> None:
         ({"kind": "motion-blur", "length": [0, 3], "display": 2}, "less than or equal to 1"),
         ({"kind": "motion-blur", "length": [0, 3], "nervousness": [0, 0.1]}, "greater than 0"),
         ({"kind": "motion-blur", "length": [0, 3], "reference": "end"}, "'mean' or 'middle'"),
+        ({"kind": "motion-blur", "length": [0, 3], "frames": [7, 10]}, "is odd"),
     ],
 )
 def test_refusals(step: dict[str, Any], message: str) -> None:
@@ -297,6 +298,15 @@ def test_motion_blur_is_as_tangled_as_it_is_told_and_refers_to_the_moment_it_is_
     torch.testing.assert_close(blurred(**straight), blurred(**straight, reference="middle"), atol=1e-4, rtol=0)
     assert not torch.allclose(blurred(**tangled), blurred(**tangled, reference="middle"), atol=0.02)
     torch.testing.assert_close(blurred(), blurred(nervousness=[0.003, 0.3], reference="mean"), atol=0, rtol=0)
+
+
+def test_motion_blur_of_video_has_an_odd_number_of_frames() -> None:
+    spot = torch.zeros(1, 81, 81)
+    spot[:, 40, 40] = 1
+    straight = {"rotation": 0, "zoom": 0, "display": 1, "nervousness": [1e-6, 1e-6]}
+    steps = motion(60, 60, frames=[3, 7], reference="middle", **straight)
+    peaks = [float(steps.degrade(spot, seeded(seed)).max()) for seed in range(40)]  # the middle frame's pixel
+    assert {round(1 / peak) for peak in peaks} == {3, 5, 7}
 
 
 def test_highlights_are_no_brighter_than_white_where_values_are_averaged_as_they_stand() -> None:

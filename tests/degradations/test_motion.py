@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from restore.degradations import (
+    Exposure,
     Layer,
     Motion,
     brighten_highlights,
@@ -102,13 +103,13 @@ def hesitating(length_px: float) -> Tensor:
 
 
 def test_a_kernel_can_have_the_middle_of_the_exposure_in_its_middle() -> None:
-    kernel = kernel_of(hesitating(12), "middle")
+    kernel = kernel_of(hesitating(12), Exposure("middle"))
     place = torch.arange(kernel.shape[0], dtype=torch.float64) - kernel.shape[0] // 2
     assert kernel.sum().item() == pytest.approx(1)
     assert float(kernel.sum(0) @ place) == pytest.approx(12 / 3 - 12 / 4, abs=1e-2)  # mean of t² less that at t = 1/2
     assert float(kernel.sum(0)[place < 0].sum()) == pytest.approx(0.5, abs=0.1)  # as long before as after
     steady = torch.stack([torch.linspace(-4.5, 4.5, 65), torch.zeros(65)], 1).double()
-    assert torch.allclose(kernel_of(steady, "middle"), kernel_of(steady), atol=1e-12)
+    assert torch.allclose(kernel_of(steady, Exposure("middle")), kernel_of(steady), atol=1e-12)
 
 
 def test_a_moving_camera_can_show_the_middle_of_the_exposure() -> None:
@@ -116,10 +117,31 @@ def test_a_moving_camera_can_show_the_middle_of_the_exposure() -> None:
     positions = torch.zeros(65, 4, dtype=torch.float64)
     positions[:, :2] = hesitating(12) / 1e5
     motion = Motion(positions, 1e5, (20.0, 20.0))
-    expected = convolve(image, kernel_of(hesitating(12), "middle").flip(0, 1))  # things move against the camera
+    kernel = kernel_of(hesitating(12), Exposure("middle"))
+    expected = convolve(image, kernel.flip(0, 1))  # things move against the camera
     inner = (slice(None), slice(None), slice(14, -14))
-    assert psnr(expected[inner], motion_blur(image, motion, reference="middle")[inner]) > 34
-    assert psnr(expected[inner], motion_blur(image, motion, reference="mean")[inner]) < 34
+    assert psnr(expected[inner], motion_blur(image, motion, exposure=Exposure("middle"))[inner]) > 34
+    assert psnr(expected[inner], motion_blur(image, motion, exposure=Exposure("mean"))[inner]) < 34
+
+
+def test_a_video_camera_leaves_as_many_edges_as_it_takes_frames() -> None:
+    kernel = kernel_of(hesitating(32), Exposure("middle", 5))  # at 0, 2, 8, 18 and 32 px
+    row = kernel[kernel.shape[0] // 2]
+    assert row.nonzero().flatten().tolist() == [place - 8 + kernel.shape[1] // 2 for place in (0, 2, 8, 18, 32)]
+    assert row[row > 0].tolist() == pytest.approx([0.2] * 5)
+    alone = kernel_of(hesitating(32), Exposure("middle", 1))
+    assert torch.equal(alone, torch.ones(1, 1, dtype=torch.float64))
+    centred = kernel_of(hesitating(32), Exposure("mean", 5))
+    place = torch.arange(len(centred), dtype=torch.float64) - len(centred) // 2
+    assert float(centred.sum(0) @ place) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_moving_video_camera_averages_its_frames() -> None:
+    image = picture()
+    blurred = motion_blur(image, shift_across(8.0), exposure=Exposure("middle", 3))
+    frames = torch.stack([torch.roll(image, shift, 2) for shift in (-4, 0, 4)])
+    inner = (slice(None), slice(None), slice(5, -5))
+    torch.testing.assert_close(blurred[inner], frames.mean(0)[inner], atol=2e-3, rtol=0)
 
 
 def test_no_motion_is_the_identity() -> None:
