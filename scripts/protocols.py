@@ -184,7 +184,8 @@ def _describe_step(step: dict[str, object]) -> str:
     words = {"gaussian": "Gaussian", "jpeg": "JPEG", "webp": "WebP", "poisson": "Poisson"}
     title = " ".join(words.get(word, word) for word in kind.split("-"))
     unit = " on 0–255" if kind == "gaussian-noise" else ""
-    settings = ", ".join(f"{name.replace('_', ' ')} {_describe_value(value)}{unit}" for name, value in step.items())
+    known = {name.replace("_", " "): _describe_value(value) for name, value in step.items() if value is not None}
+    settings = ", ".join(f"{name} {value}{unit}" for name, value in known.items())
     share = "" if probability == 1 else f" with probability {probability}"
     return title + (f" ({settings})" if settings else "") + share
 
