@@ -2,11 +2,11 @@
 
     python scripts/blur_sheet.py --clean DIR --pairs DIR --out sheet.png
 
-Left, samples of clean pictures degraded by a chain (`--chain`, JSON; motion blur if absent); right, crops of real
-pairs, the folder of which holds sharp/ and blur/. Above each blurred crop stands its sharp one. The numbers compare
-crops of the real pairs with the chain's blur on the sharp halves of the very same crops: how far they are from sharp
-in PSNR, how much of the gradients is left, how much that differs with the direction, and how much detail (a pixel's
-difference from the mean of its neighbours) is left.
+Left, samples of clean pictures degraded by a chain (`--chain`, JSON; motion blur as video cameras make it if absent);
+right, crops of real pairs, the folder of which holds sharp/ and blur/. Above each blurred crop stands its sharp one.
+The numbers compare crops of the real pairs with the chain's blur on the sharp halves of the very same crops: how far
+they are from sharp in PSNR, how much of the gradients is left, how much that differs with the direction, and how much
+detail (a pixel's difference from the mean of its neighbours) is left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from restore.errors import NothingToDoError, RestoreError
 from restore.images import find_images
 from restore.metrics import psnr
 
-CHAIN = '{"steps": [{"kind": "motion-blur", "length": [0, 35], "layers": 0.3, "highlights": 0.3, "frame": 1280}]}'
+CHAIN = """{"steps": [{
+    "kind": "motion-blur", "length": [1, 32], "frame": 1280, "layers": 0.3, "display": 1,
+    "frames": [7, 13], "reference": "middle", "nervousness": [0.015, 0.1]
+}]}"""
 NAMES = ("PSNR from sharp", "gradients left", "weakest over strongest direction", "detail left")
 LEVELS = (5, 25, 50, 75, 95)
 FLAT = 0.008  # crops whose gradients are below this on average say nothing of blur
