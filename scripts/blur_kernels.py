@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from protocols import REAL_PAIRS, Pixels, pairs
 
-from restore.errors import RestoreError
-from restore.images.opencv import cv2
+from restore.errors import RestoreError, UsageError
+from restore.images import Photo, write_photo
+from restore.planning import prepare_folder
 from restore.types import Task
 
 WINDOW_PX = 256
@@ -60,15 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     try:
         for sample in pairs(options.folder).samples():
+            if min(sample.reference.shape[:2]) < KERNEL_PX:
+                raise UsageError(f"{sample.name}: a picture needs {KERNEL_PX} pixels a side to show its kernel")
             rows.append(np.hstack([_cell(sample.reference[w], sample.degraded[w]) for w in _windows(sample.reference)]))
             print(sample.name)
+        prepare_folder(options.out.parent)
+        write_photo(options.out, Photo(np.vstack(rows)))
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(options.out), np.vstack(rows)):
-        print(f"error: {options.out}: cannot be written; give a name that ends in .png", file=sys.stderr)
-        return 1
     return 0
 
 

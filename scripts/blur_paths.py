@@ -3,10 +3,10 @@
     python scripts/blur_paths.py [FOLDER] [--frames 7 11 15]     FOLDER holds frames, or a folder for each video
 
 Each frame is registered on the one before it by phase correlation, in nine windows. Runs of frames, as they would be
-averaged, then have paths. For these and for drawn ones the script prints the way in pixels; how straight it is, the
-distance from end to end over the way; how the speed changes, its standard deviation over its mean; and how far the
-middle frame, the reference of benchmarks, lies from the mean of all, over the way. Each at 10 %, the median and 90 % of
-the paths. Errors of the registration bend the paths: what was is straighter than what is measured.
+averaged, then have paths. For those of 10 pixels and more, and for drawn ones, the script prints the way in pixels; how
+straight it is, the distance from end to end over the way; how the speed changes, its standard deviation over its mean;
+and how far the middle frame, the reference of benchmarks, lies from the mean of all, over the way. Each at 10 %, the
+median and 90 % of the paths. Errors of the registration bend the paths: what was is straighter than what is measured.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from benchmarking import markdown_table
 from protocols import SHARED
 
 from restore.data import Photos, open_frames
-from restore.degradations.motion import NERVOUSNESS, trajectory
+from restore.degradations.motion import ANXIETY, trajectory
 from restore.errors import RestoreError
 from restore.images.opencv import cv2
 
 WINDOW_PX = 256
 TRUSTED = 0.2  # of the correlation's peak, from which a shift counts
+SHORTEST_PX = 10.0  # way: on shorter ones, errors of the registration outweigh what moves
 STEP = 3  # frames from one run to the next
 QUANTILES = (0.1, 0.5, 0.9)
 NUM_DRAWN = 1000
-DRAWN = (NERVOUSNESS, (0.015, 0.1))
+DRAWN = (ANXIETY, (0.015, 0.1))
 
 Paths = npt.NDArray[np.float64]
 """(M,N,2): positions across and down, in pixels, at equal times."""
@@ -57,17 +58,17 @@ def paths_over(shifts: npt.NDArray[np.float64], num_frames: int) -> Paths:
     return np.array(runs).reshape(-1, num_frames, 2)
 
 
-def drawn_paths(nervousness: tuple[float, float], num: int = NUM_DRAWN) -> Paths:
-    """Return paths of length 1 as `motion-blur` draws them."""
-    drawn = [trajectory(torch.Generator().manual_seed(seed), 1.0, nervousness) for seed in range(num)]
+def drawn_paths(anxiety: tuple[float, float], num: int = NUM_DRAWN) -> Paths:
+    """Return paths of some length as `motion-blur` draws them."""
+    drawn = [trajectory(torch.Generator().manual_seed(seed), 2 * SHORTEST_PX, anxiety) for seed in range(num)]
     return np.stack([path.numpy() for path in drawn])
 
 
 def statistics_of(paths: Paths) -> dict[str, npt.NDArray[np.float64]]:
-    """Return what the module's docstring names, one number for each path that is 1 pixel long or longer."""
+    """Return what the module's docstring names, one number for each path that is long enough."""
     steps = np.linalg.norm(np.diff(paths, axis=1), axis=2)
     ways = steps.sum(1)
-    moving = ways >= 1 - 1e-9
+    moving = ways >= SHORTEST_PX
     paths, steps, ways = paths[moving], steps[moving], ways[moving]
     return {
         "way in px": ways,
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _row(f"{num} frames", np.concatenate([paths_over(of_video, num) for of_video in shifts]))
         for num in options.frames
     ]
-    rows += [_row(f"drawn, nervousness {low:g} to {high:g}", drawn_paths((low, high))) for low, high in DRAWN]
-    columns = statistics_of(drawn_paths(NERVOUSNESS, 1))
+    rows += [_row(f"drawn, anxiety {low:g} to {high:g}", drawn_paths((low, high))) for low, high in DRAWN]
+    columns = statistics_of(drawn_paths(ANXIETY, 1))
     print(markdown_table(["10 %, median, 90 % of the paths", "paths", *columns], rows))
     return 0
 

@@ -31,7 +31,7 @@ from restore.metrics import psnr
 
 CHAIN = """{"steps": [{
     "kind": "motion-blur", "length": [1, 32], "frame": 1280, "layers": 0.3, "display": 1,
-    "frames": [7, 13], "reference": "middle", "nervousness": [0.015, 0.1]
+    "frames": [7, 13], "reference": "middle", "anxiety": [0.015, 0.1]
 }]}"""
 NAMES = ("PSNR from sharp", "gradients left", "weakest over strongest direction", "detail left")
 LEVELS = (5, 25, 50, 75, 95)

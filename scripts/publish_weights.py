@@ -185,6 +185,7 @@ def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903.
     """
     began, ended = start.state_dict(), network.state_dict()
+    began = {key: weight for key, weight in began.items() if key in ended or not key.startswith("noise_level")}
     if any(key not in ended or ended[key].shape != weight.shape for key, weight in began.items()):
         raise UsageError("--halfway-from: these weights are those of another network; name what the run started from")
     between = {}

@@ -201,6 +201,8 @@ def test_the_kernels_of_pairs_are_drawn(
     names = capsys.readouterr().out.splitlines()
     assert read_photo(tmp_path / "kernels.png").pixels.shape[:2] == (149 * len(names), 149 * 6)
     assert blur_kernels([str(tmp_path / "none"), "--out", str(tmp_path / "kernels.png")]) == 2
+    assert blur_kernels([str(pairs("sharp", "blur")), "--out", str(tmp_path / "kernels.what")]) != 0
+    assert "names no format" in capsys.readouterr().err
 
 
 def test_drawn_paths_are_as_straight_as_they_are_told() -> None:

@@ -79,14 +79,15 @@ class Frames:
     ) -> None:
         self.photos = photos
         self.display_share = display_share
+        needed = 1 + (_odd(num_frames[0]) - 1) * skip[0]
         self.videos = [
             _Video(frames, _runs(len(frames), num_frames, skip), _tiles(*_size(photos, frames[0]), tile_px))
             for frames in videos
-            if len(frames) >= _odd(num_frames[0])
+            if len(frames) >= needed
         ]
         self.ends = list(accumulate(len(video.runs) * len(video.tiles) for video in self.videos))
         if not self.ends:
-            raise NothingToDoError(f"no video has {_odd(num_frames[0])} frames; name a folder of consecutive frames")
+            raise NothingToDoError(f"no video has {needed} frames; name a folder of consecutive frames")
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -148,7 +149,7 @@ def open_frames(
         folder: with frames, or with folders of them; or a pack.
         num_frames: fewest and most in a mean; odd numbers in this range are used.
         skip: least and greatest distance between two of them, 1 for neighbours; above, what moves fast shows as many
-            separate edges, as no camera leaves them.
+            separate edges, as no open shutter leaves them.
         part: of every video, from 0 to 1: what training and validation take must not overlap.
         tile_px: longest side of a pair in pixels, at least that of the patches.
         display_share: of the pairs whose values are averaged as they stand, as the pairs of GoPro were.

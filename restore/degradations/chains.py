@@ -20,7 +20,7 @@ from restore.degradations.blur import convolve, defocus_blur, gaussian_blur
 from restore.degradations.camera import draw_camera, read_variance, to_linear, to_srgb
 from restore.degradations.compression import jpeg, webp
 from restore.degradations.motion import (
-    NERVOUSNESS,
+    ANXIETY,
     Exposure,
     Motion,
     brighten_highlights,
@@ -285,8 +285,8 @@ class MotionBlur(_Step):
             linear light.
         frame: longer side in pixels of the frame that pictures are cut from, at a random place; 0 where they are whole.
         display: probability that the values are averaged as they stand, not in linear light.
-        nervousness: range of how tangled the paths are, drawn log-uniformly: 0.003 for nearly straight ones, 0.3 for
-            tangles. Most of those of videos lie between 0.02 and 0.1: nearly straight, at a speed that changes.
+        anxiety: range of how tangled the paths are, drawn log-uniformly: 0.003 for nearly straight ones, 0.3 for
+            tangles. From 0.015 to 0.1 most are nearly straight, at a speed that changes, as in videos.
         reference: where the sharp picture lies: at the `mean` position, or, as in benchmarks made from video, where
             things stand in the `middle` of the exposure.
         frames: range of the odd number of pictures, taken for an instant each, whose mean the blurred one is, as in
@@ -303,14 +303,14 @@ class MotionBlur(_Step):
     highlights: Probability = 0.0
     frame: Annotated[int, Field(ge=0)] = 0
     display: Probability = 0.0
-    nervousness: PositiveRange = NERVOUSNESS
+    anxiety: PositiveRange = ANXIETY
     reference: Literal["mean", "middle"] = "mean"
     frames: OddRange | None = None
 
     @property
     def reach_px(self) -> float:
-        """Half of the longest way, with what roll and zoom add at the edge of the frame."""
-        return self.length[1] / 2 * (1 + self.rotation + self.zoom)
+        """Half of the longest way, or what few paths exceed from the middle of the time."""
+        return self.length[1] * (0.5 if self.reference == "mean" else 0.65)
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the blurred (C,H,W), the image itself where nothing moves."""
@@ -321,9 +321,9 @@ class MotionBlur(_Step):
         if length == 0 and not has_layer:
             return image
         light = image if as_it_stands else brighten_highlights(to_linear(image), gain)
-        exposure = Exposure(self.reference, self.frames and 2 * _integer(_halves(self.frames), generator) + 1)
-        if self.rotation == self.zoom == 0 and not has_layer:
-            light = convolve(light, kernel_of(trajectory(generator, length, self.nervousness), exposure))
+        exposure = Exposure(self.reference, _odd_integer(self.frames, generator) if self.frames else None)
+        if self.rotation == self.zoom == 0 and not has_layer and not self.frames:  # splatting would soften sharp frames
+            light = convolve(light, kernel_of(trajectory(generator, length, self.anxiety), exposure))
         else:
             motion = self._motion(length, size, generator)
             length = _uniform(self.length, generator) if has_layer else 0.0
@@ -340,7 +340,7 @@ class MotionBlur(_Step):
             rotation=self.rotation,
             zoom=self.zoom,
             frame_px=self.frame,
-            nervousness=self.nervousness,
+            anxiety=self.anxiety,
         )
 
 
@@ -439,10 +439,10 @@ def _log_uniform(limits: tuple[float, float], generator: torch.Generator) -> flo
     return low if low == high else math.exp(_uniform((math.log(low), math.log(high)), generator))
 
 
-def _halves(odd: tuple[int, int]) -> tuple[int, int]:
-    return odd[0] // 2, odd[1] // 2
-
-
 def _integer(limits: tuple[int, int], generator: torch.Generator) -> int:
     low, high = limits
     return low if low == high else int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _odd_integer(limits: tuple[int, int], generator: torch.Generator) -> int:
+    return 2 * _integer((limits[0] // 2, limits[1] // 2), generator) + 1

@@ -30,7 +30,7 @@ from restore.degradations.camera import to_linear, to_srgb
 Tile = tuple[slice, slice]  # rows and columns
 
 NUM_POINTS = 65  # of a path, at equal times
-NERVOUSNESS = (0.003, 0.3)  # from nearly straight to a tangle
+ANXIETY = (0.003, 0.3)  # from nearly straight to a tangle
 SPACING_PX = 0.9  # between two positions that are averaged, at most; from 1 on an edge would show as many
 SATURATED = 0.955  # linear light, 0.98 in sRGB: from here on a sensor may have hidden how bright a lamp is
 
@@ -47,24 +47,28 @@ class Exposure:
     Args:
         reference: where the sharp picture lies: at the `mean` position, or, as in benchmarks made from video, where
             things stand in the `middle` of the time.
-        num_frames: pictures whose mean the blurred one is, taken for an instant each and at equal times, as by a video
-            camera; None for a shutter that stays open.
+        num_frames: odd number of pictures whose mean the blurred one is, taken for an instant each in the middles of
+            equal parts of the time, as by a video camera; None for a shutter that stays open.
     """
 
     reference: Literal["mean", "middle"] = "mean"
     num_frames: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.num_frames is not None and (self.num_frames < 1 or self.num_frames % 2 == 0):
+            raise ValueError(f"an odd number of frames has a middle one, {self.num_frames} has none")
+
 
 OPEN_SHUTTER = Exposure()
 
 
-def trajectory(generator: torch.Generator, length_px: float, nervousness: tuple[float, float] = NERVOUSNESS) -> Tensor:
+def trajectory(generator: torch.Generator, length_px: float, anxiety: tuple[float, float] = ANXIETY) -> Tensor:
     """Draw the path of a shaking camera on the picture.
 
     Args:
         generator: source of randomness.
         length_px: of the whole path, in pixels.
-        nervousness: range of how much the velocity changes at each of 64 steps, drawn log-uniformly: 0.003 for a nearly
+        anxiety: range of how much the velocity changes at each of 64 steps, drawn log-uniformly: 0.003 for a nearly
             straight line, 0.3 for a tangle.
 
     Returns:
@@ -78,14 +82,14 @@ def trajectory(generator: torch.Generator, length_px: float, nervousness: tuple[
     start, restless = torch.rand(2, dtype=torch.float64, generator=generator).tolist()
     pushes = torch.randn(NUM_POINTS, 2, dtype=torch.float64, generator=generator).tolist()
     jerks = torch.rand(NUM_POINTS, dtype=torch.float64, generator=generator).tolist()
-    nervous = nervousness[0] * (nervousness[1] / nervousness[0]) ** restless
+    anxious = anxiety[0] * (anxiety[1] / anxiety[0]) ** restless
     velocity, position = _on_circle(start), 0j
     positions = []
     for (across, down), jerk in zip(pushes, jerks, strict=True):
         positions.append(position)
         position += velocity
-        velocity += nervous * (complex(across, down) - 0.1 * nervous * position)
-        if jerk < 0.1 * nervous:
+        velocity += anxious * (complex(across, down) - 0.1 * anxious * position)
+        if jerk < 0.1 * anxious:
             velocity = -velocity * _on_circle(0.25 * across)  # back, more or less
     path = torch.view_as_real(torch.tensor(positions, dtype=torch.complex128))
     path *= length_px / path.diff(dim=0).norm(dim=1).sum()
@@ -96,7 +100,7 @@ def kernel_of(path: Tensor, exposure: Exposure = OPEN_SHUTTER) -> Tensor:
     """Return the picture that a point leaves when it moves along a path, splatted bilinearly every eighth of a pixel.
 
     Args:
-        path: (N,2), positions across and down in pixels at equal times, N odd.
+        path: (N,2), positions across and down in pixels at equal times.
         exposure: its reference falls on the kernel's middle.
 
     Returns:
@@ -122,8 +126,8 @@ class Motion:
     """How a camera turns and zooms during the exposure.
 
     Args:
-        positions: (N,4) float64 at equal times, N odd, their mean at zero: angles across, down and around the optical
-            axis in radians, and the logarithm of the zoom.
+        positions: (N,4) float64 at equal times, their mean at zero: angles across, down and around the optical axis in
+            radians, and the logarithm of the zoom.
         focal_px: focal length in pixels.
         centre: where the optical axis meets the picture, in pixels across and down; it may lie outside.
     """
@@ -161,7 +165,7 @@ class Layer:
     """Something in the picture that moves differently.
 
     Args:
-        mask: (1,H,W) in [0,1], 1 where it stands at its mean position.
+        mask: (1,H,W) in [0,1], 1 where it stands at the exposure's reference.
         motion: its own, as if a camera of its own saw it.
     """
 
@@ -177,7 +181,7 @@ def draw_motion(
     rotation: float = 0.3,
     zoom: float = 0.1,
     frame_px: int = 0,
-    nervousness: tuple[float, float] = NERVOUSNESS,
+    anxiety: tuple[float, float] = ANXIETY,
 ) -> Motion:
     """Draw the motion of a camera during the exposure of a picture.
 
@@ -190,14 +194,14 @@ def draw_motion(
         zoom: likewise for moving in and out.
         frame_px: longer side of the frame that the picture is cut from, at a place that is drawn; 0 or anything
             smaller than the picture for a picture that is the frame.
-        nervousness: see `trajectory`.
+        anxiety: see `trajectory`.
 
     Raises:
         ValueError: the length is negative or not finite.
     """
     height, width = size
     side = max(frame_px, height, width)
-    shift, turn = (trajectory(generator, length_px, nervousness) for _ in range(2))
+    shift, turn = (trajectory(generator, length_px, anxiety) for _ in range(2))
     right, below, wide, roll, move = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
     across = (width - 1) / 2 + (right - 0.5) * max(0.0, side - width)
     down = (height - 1) / 2 + (below - 0.5) * max(0.0, (0.75 if frame_px > height else 1.0) * side - height)
@@ -306,7 +310,7 @@ def _averaged(path: Tensor, steps: Tensor, spacing_px: float, exposure: Exposure
     """Return the points of a path that are averaged, and the share of each.
 
     Args:
-        path: (N,D) float64, at equal times, N odd.
+        path: (N,D) float64, at equal times.
         steps: (N-1,), way between two of them in pixels.
         spacing_px: most that may lie between two points while the shutter is open.
         exposure: its reference lies at zero.
@@ -317,13 +321,17 @@ def _averaged(path: Tensor, steps: Tensor, spacing_px: float, exposure: Exposure
     last = len(path) - 1
     if exposure.num_frames is None:
         limits = _evenly_along(steps.numpy(), spacing_px)
-        times, shares = (limits[1:] + limits[:-1]) / 2, np.diff(limits) / last
     else:
-        times = np.linspace(0, last, exposure.num_frames) if exposure.num_frames > 1 else np.array([last / 2])
-        shares = np.full(exposure.num_frames, 1 / exposure.num_frames)
-    points = np.stack([np.interp(times, np.arange(last + 1), column) for column in path.T.numpy()], axis=1)
-    origin = shares @ points if exposure.reference == "mean" else path[last // 2].numpy()
+        limits = np.linspace(0, last, exposure.num_frames + 1)
+    shares = np.diff(limits) / last
+    points = _positions_at((limits[1:] + limits[:-1]) / 2, path)
+    origin = shares @ points if exposure.reference == "mean" else _positions_at(np.array(last / 2), path)
     return torch.from_numpy(points - origin), torch.from_numpy(shares)
+
+
+def _positions_at(times: npt.NDArray[np.float64], path: Tensor) -> npt.NDArray[np.float64]:
+    """Return the (…,D) positions at times (…) that are counted in points of the path."""
+    return np.stack([np.interp(times, np.arange(len(path)), column) for column in path.T.numpy()], axis=-1)
 
 
 def _evenly_along(steps: npt.NDArray[np.float64], spacing_px: float) -> npt.NDArray[np.float64]:

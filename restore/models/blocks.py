@@ -168,8 +168,8 @@ class LKABlock(nn.Module):
         h = self.lka(self.activation(self.proj_in(x)))
         if not self.inner_skip:
             return _scaled(self.proj_out, self.scale1, h)
-        h = x + self.proj_out(h)
-        return h if self.scale1 is None else h * self.scale1
+        assert self.scale1 is not None  # the skip is scaled too, so that nothing folds
+        return (x + self.proj_out(h)) * self.scale1
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         return _scaled(self.contract, self.scale2, self.gate(self.depthwise(self.expand(x))))

@@ -115,6 +115,8 @@ def test_refusals(write: Write, tmp_path: Path) -> None:
     video(tmp_path, write, 4)
     with pytest.raises(NothingToDoError, match="no video has 5 frames"):
         open_frames(tmp_path)
+    with pytest.raises(NothingToDoError, match="no video has 5 frames"):
+        open_frames(tmp_path, num_frames=(3, 3), skip=(2, 2))
     for settings in ({"num_frames": (5, 3)}, {"num_frames": (4, 4)}, {"skip": (0, 1)}, {"part": (0.5, 0.5)}):
         with pytest.raises(UsageError):
             open_frames(tmp_path, **settings)

@@ -96,16 +96,20 @@ def test_pictures_right_in_the_folder_are_counted_under_its_name(config: TrainCo
     assert Material.open(config, clean=photographs).pictures == {"photographs": 3, "deeper": 1}
 
 
-@pytest.mark.parametrize(("display", "means"), [(1.0, {85, 170}), (0.0, {156, 213})])  # to_srgb of 1/3 and 2/3
+@pytest.mark.parametrize(
+    ("averaged", "means"),
+    [((1.0, 1), {85, 170}), ((0.0, 1), {156, 213}), ((1.0, 2), {0, 255})],  # to_srgb of 1/3 and 2/3
+)
 def test_the_recipe_says_how_many_frames_and_how_they_are_averaged(
-    config: TrainConfig, photographs: Path, tmp_path: Path, display: float, means: set[int]
+    config: TrainConfig, photographs: Path, tmp_path: Path, averaged: tuple[float, int], means: set[int]
 ) -> None:
     (tmp_path / "frames").mkdir()
-    for index in range(30):
+    display, skip = averaged
+    for index in range(60):
         pixels = np.full((40, 40, 3), 255 * (index % 2), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
     values = config.as_dict()
-    values["data"] |= {"frames_num": [3, 3], "frames_display": display}
+    values["data"] |= {"frames_num": [3, 3], "frames_skip": [skip, skip], "frames_display": display}
     material = Material.open(TrainConfig.model_validate(values), clean=photographs, frames=tmp_path / "frames")
     assert isinstance(material.training, Mixture)
     moving = material.training.sources[1]
