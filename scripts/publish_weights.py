@@ -77,6 +77,7 @@ class Options:
         residual: what the network adds to its input is multiplied by this much: the more careful, the smaller.
         ensemble: orientations of a picture that the weights average over unless told otherwise; None: as they say.
         halfway_from: weights that the run started from, to ship the mean of those and of what the run ended with.
+        name: to ship under; None: that of the run.
     """
 
     folder: Path = CBSD68
@@ -87,6 +88,7 @@ class Options:
     residual: float = 1.0
     ensemble: int | None = None
     halfway_from: str | None = None
+    name: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--halfway-from", metavar="NAME", help="weights that the run started from: ship the mean of both"
     )
+    parser.add_argument("--name", help="name to ship under (that of the run's recipe)")
     given = parser.parse_args(arguments)
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
@@ -128,7 +131,8 @@ def publish(run: Path, options: Options = Options()) -> int:
         UsageError: the folder of pairs holds none, or none that differ.
     """
     network, info = load_weights(run)
-    document = dict(info.document)
+    name = options.name or info.name
+    document = {**info.document, "name": name}
     if options.halfway_from is not None:
         network.load_state_dict(halfway(network, load_weights(options.halfway_from)[0]))
         document["halfway_from"] = options.halfway_from
@@ -146,7 +150,7 @@ def publish(run: Path, options: Options = Options()) -> int:
         missing = (options.pairs or REAL_PAIRS[task]) if decides_by == "real" else options.folder
         print(f"error: {missing}: no pictures to score on; the weights stay in {run}", file=sys.stderr)
         return 3
-    target = WEIGHTS / f"{info.name}.safetensors"
+    target = WEIGHTS / f"{name}.safetensors"
     judge = gaussian(options.folder, SIGMAS[1], options.limit) if decides_by == "gaussian" else real
     assert judge is not None  # noqa: S101  shown above
     with tempfile.TemporaryDirectory() as temporary:
@@ -158,9 +162,9 @@ def publish(run: Path, options: Options = Options()) -> int:
         scores = score(half_path if stores_half else full_path, task, options)
     shipped = score(target, task, options) if target.exists() else None
     verdict = refuse(scores, shipped, decides_by, task)
-    print(f"{info.name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
-    if info.name not in CATALOGUE:
-        print(f"note: {info.name} is not in the CATALOGUE of restore/weights.py; add it with its card")
+    print(f"{name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
+    if name not in CATALOGUE:
+        print(f"note: {name} is not in the CATALOGUE of restore/weights.py; add it with its card")
     if verdict is not None:
         print(verdict)
         return 0

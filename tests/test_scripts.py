@@ -439,6 +439,16 @@ def test_publish_lets_weights_average_over_orientations(
     assert "The mean over 2 orientations" in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
 
 
+def test_publish_ships_under_another_name(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path]
+) -> None:
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    assert publish_weights.main([*arguments, "--name", "other"]) == 0
+    assert weights.read_info(shipped / "other.safetensors").name == "other"
+    assert (shipped / "other.md").read_text(encoding="utf-8").startswith("# other\n")
+    assert not (shipped / "denoise-fast.safetensors").exists()
+
+
 def test_halfway_a_new_block_adds_half_as_much() -> None:
     old, new = (NAFNet(half_resolution_net(8, (0, 0), middle, (0, 0))) for middle in (1, 2))
     with torch.no_grad():
