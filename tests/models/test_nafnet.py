@@ -46,6 +46,7 @@ def picture(*shape: int, seed: int = 1) -> Tensor:
         ("half-naf-48", 1.73, None),
         ("half-naf-64", 3.05, None),
         ("half-naf-32-slim", 1.00, None),
+        ("half-naf-48-medium", 2.46, None),
         ("half-naf-48-deep", 3.32, None),
         ("half-naf-48-deeper", 4.15, None),
         ("half-naf-48-large", 2.60, None),
