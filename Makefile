@@ -51,7 +51,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 
 weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-deblur: INIT ?= deblur-fast
-weights-deblur-fast weights-denoise-best: INIT ?= denoise
+weights-denoise-best: INIT ?= denoise
 weights-denoise-best weights-deblur: PUBLISH ?= --ensemble 2
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
 	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
