@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    rows = [
-        _row(f"{num} frames", np.concatenate([paths_over(of_video, num) for of_video in shifts]))
+    found = {
+        f"{num} frames": statistics_of(np.concatenate([paths_over(of_video, num) for of_video in shifts]))
         for num in options.frames
-    ]
-    rows += [_row(f"drawn, anxiety {low:g} to {high:g}", drawn_paths((low, high))) for low, high in DRAWN]
-    columns = statistics_of(drawn_paths(ANXIETY, 1))
-    print(markdown_table(["10 %, median, 90 % of the paths", "paths", *columns], rows))
+    }
+    found |= {f"drawn, anxiety {low:g} to {high:g}": statistics_of(drawn_paths((low, high))) for low, high in DRAWN}
+    rows = [[name, *_cells(statistics)] for name, statistics in found.items()]
+    print(markdown_table(["10 %, median, 90 % of the paths", "paths", *next(iter(found.values()))], rows))
     return 0
 
 
@@ -116,14 +115,13 @@ def _shifts(photos: Photos, before: int, after: int) -> list[tuple[float, float,
     return found
 
 
-def _row(name: str, paths: Paths) -> list[Any]:
-    found = statistics_of(paths)
-    num = len(found["way in px"])
-    cells = [
+def _cells(statistics: Mapping[str, npt.NDArray[np.float64]]) -> list[str]:
+    num = len(statistics["way in px"])
+    texts = [
         " ".join(f"{value:.3g}" for value in np.quantile(values, QUANTILES)) if num else "–"
-        for values in found.values()
+        for values in statistics.values()
     ]
-    return [name, str(num), *cells]
+    return [str(num), *texts]
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from restore.degradations.motion import (
     ANXIETY,
     Exposure,
     Motion,
+    Reference,
     brighten_highlights,
     draw_layer,
     draw_motion,
@@ -304,7 +305,7 @@ class MotionBlur(_Step):
     frame: Annotated[int, Field(ge=0)] = 0
     display: Probability = 0.0
     anxiety: PositiveRange = ANXIETY
-    reference: Literal["mean", "middle"] = "mean"
+    reference: Reference = "mean"
     frames: OddRange | None = None
 
     @property

@@ -28,6 +28,7 @@ from restore.degradations.borders import mirror_borders
 from restore.degradations.camera import to_linear, to_srgb
 
 Tile = tuple[slice, slice]  # rows and columns
+Reference = Literal["mean", "middle"]  # position of the sharp picture
 
 NUM_POINTS = 65  # of a path, at equal times
 ANXIETY = (0.003, 0.3)  # from nearly straight to a tangle
@@ -51,7 +52,7 @@ class Exposure:
             equal parts of the time, as by a video camera; None for a shutter that stays open.
     """
 
-    reference: Literal["mean", "middle"] = "mean"
+    reference: Reference = "mean"
     num_frames: int | None = None
 
     def __post_init__(self) -> None:
