@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import compare_recipes
+import cv2
 import numpy as np
 import peers
 import plot_hours
@@ -31,6 +33,7 @@ from evaluate import main as evaluate
 from PIL import Image
 
 from restore import weights
+from restore.config import load_config
 from restore.degradations import Chain, convolve, gaussian_blur
 from restore.errors import UsageError
 from restore.images import read_photo, write_photo
@@ -598,3 +601,40 @@ def test_bench_blocks_runs(script: Script) -> None:
         "bench_blocks.py", "--width", 8, "--size", "9x6", "--repeats", 1, "--blocks", "naf", "gated-deformable"
     )
     assert "| gated-deformable |" in out
+
+
+def test_compare_recipes_knows_what_it_changes(script: Script) -> None:
+    listed = script("compare_recipes.py", "denoise", "--list").splitlines()
+    assert listed[0].startswith("base: the recipe denoise-fast")
+    assert "muon-0.01: optimiser.lr=0.01 optimiser.adamw_lr=1e-3" in listed
+    assert any(line.startswith("stem-4:") for line in script("compare_recipes.py", "deblur", "--list").splitlines())
+
+
+@pytest.mark.parametrize(("task", "comparison"), compare_recipes.COMPARISONS.items())
+def test_every_variant_of_a_comparison_is_a_recipe_and_another_one(
+    task: Task, comparison: compare_recipes.Comparison
+) -> None:
+    recipes = [load_config(comparison.recipe, [*comparison.common, *each]) for each in comparison.variants.values()]
+    assert {recipe.task for recipe in recipes} == {task}
+    assert len({recipe.as_toml() for recipe in recipes}) == len(recipes)
+
+
+def test_compare_recipes_trains_and_scores(
+    monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compare_recipes, "CBSD68", small)
+    arguments = ["denoise", "--only", "base", "patches-64", "--minutes", "0.005", "--limit", "1"]
+    arguments += ["--data", str(small), "--out", str(tmp_path)]
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        assert compare_recipes.main(arguments) == 0
+        table = capsys.readouterr().out
+        assert compare_recipes.main(arguments) == 0  # the runs are finished: they are scored again
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+    assert capsys.readouterr().out == table
+    assert "| patches-64 | 1.00 |" in table
+    with pytest.raises(SystemExit):
+        compare_recipes.main(["denoise", "--only", "basis"])
+    assert "--only basis: to denoise there are base, " in capsys.readouterr().err

@@ -147,8 +147,8 @@ def prepare_state(
 ) -> TrainState:
     """Return the state that a run starts or goes on from.
 
-    A finished or running `stable-decay` run may be resumed with a larger budget: it goes on from the state before its
-    learning rate fell.
+    A finished or running `stable-decay` run may be resumed with another budget or another share of decay: it goes on
+    from the state before its learning rate fell.
 
     Raises:
         UsageError: the folder holds a run and `resume` is not set, or one of another recipe or number of processes.
@@ -191,7 +191,7 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     changed = differences(before.as_dict(), config.as_dict())
     if not changed:
         return saved
-    if set(changed) <= {"budget.steps", "budget.minutes"} and config.schedule.kind != "cosine":
+    if set(changed) <= {"budget.steps", "budget.minutes", "schedule.decay"} and config.schedule.kind != "cosine":
         candidate = saved if _is_stable(before, saved) else _load_stable(run_dir)
         if candidate is not None and _is_stable(config, candidate):
             return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}

@@ -191,6 +191,22 @@ def test_a_longer_budget_goes_on_from_the_newest_state_that_has_not_decayed(
     assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
 
 
+def test_a_longer_decay_goes_on_from_before_the_shorter_one(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    short = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.5})
+    train(short, material, tmp_path / "run")
+    long = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.75}, budget={"steps": 16})
+    train(long, material, tmp_path / "run", resume=True)
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
+    assert [path.name for path in list_checkpoints(tmp_path / "run", "stable")][-1] == "stable-00000004.pt"
+    with pytest.raises(UsageError, match=r"schedule.decay was 0.75 and is 0.9"):  # it fell from step 1.6 on
+        train(
+            changed(long, schedule=long.schedule.model_dump() | {"decay": 0.9}), material, tmp_path / "run", resume=True
+        )
+
+
 def test_an_overflow_of_float16_leaves_the_step_out(config: TrainConfig) -> None:
     state = TrainState.fresh(config)
     state.scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=1e30)

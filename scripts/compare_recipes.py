@@ -1,0 +1,190 @@
+"""Compare recipes by short trainings from nothing, of equal time and from one seed, one setting changed in each.
+
+    python scripts/compare_recipes.py denoise --minutes 4 --out runs/compare [--only base muon-0.01 …]
+    python scripts/compare_recipes.py deblur --minutes 6 --out runs/compare
+
+To denoise: blind PSNR on the first 20 pictures of CBSD68 at σ 15, 25 and 50; to deblur: the gain on the first 20 under
+camera shake and on the real pairs. Each run has a folder below `--out`; one that is there already is gone on with, or
+only scored. The clock decides, so nothing else should run: on one thread, two comparisons can share two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+from benchmarking import hardware, markdown_table
+from evaluate import evaluate, our_method
+from protocols import CBSD68, REAL_PAIRS, SHARED, chained, gaussian, pairs
+from score_tables import INPUT
+
+from restore.config import load_config
+from restore.degradations import Chain
+from restore.errors import RestoreError
+from restore.training import Material, train
+from restore.types import Task
+from restore.weights import load_weights
+
+DATA = SHARED / "data" / "train"
+LIMIT = 20
+SIGMAS = (15, 25, 50)
+SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 12], "rotation": 0, "zoom": 0}]})
+LKA = 'kind="lka", expansion=1, feed_forward="gated", inner_skip=false'
+
+
+def _patches(*stages: tuple[float, int, int]) -> str:
+    tables = (f"{{start={start}, size={size}, batch_size={batch}}}" for start, size, batch in stages)
+    return f"patches=[{', '.join(tables)}]"
+
+
+def _blocks(encoder: Sequence[int], middle: int, decoder: Sequence[int], width: int) -> list[str]:
+    """Return the settings of a net of NAFBlocks behind the stem of its preset."""
+    lists = ("[" + ", ".join(f"{{num_blocks={num}}}" for num in side) + "]" for side in (encoder, decoder))
+    above, below = lists
+    return [
+        f"network.encoder={above}",
+        f"network.middle={{num_blocks={middle}}}",
+        f"network.decoder={below}",
+        f"network.width={width}",
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared for a task.
+
+    Args:
+        recipe: that all start from.
+        common: settings of all, the first of `variants` included.
+        variants: settings that each changes, by name.
+    """
+
+    recipe: str
+    common: Sequence[str]
+    variants: Mapping[str, Sequence[str]]
+
+
+COMPARISONS = {
+    Task.DENOISE: Comparison(
+        "denoise-fast",
+        ["data.patterns_share=0"],
+        {
+            "base": [],
+            "loss-psnr": ["loss.kind=psnr", "loss.eps=4e-3", "optimiser.clip_norm=300"],
+            "loss-mse": ["loss.kind=mse"],
+            "adamw": ["optimiser.kind=adamw", "optimiser.lr=2e-3"],
+            "muon-0.01": ["optimiser.lr=0.01", "optimiser.adamw_lr=1e-3"],
+            "muon-0.04": ["optimiser.lr=0.04", "optimiser.adamw_lr=4e-3"],
+            "ema-0.99": ["ema_decay=0.99"],
+            "ema-0.9997": ["ema_decay=0.9997"],
+            "patches-64": [_patches((0, 64, 16))],
+            "patches-48-to-128": [_patches((0, 48, 16), (0.3, 64, 16), (0.6, 96, 8), (0.85, 128, 4))],
+            "batch-4-to-32": [_patches((0, 64, 4), (0.25, 64, 8), (0.5, 64, 16), (0.75, 64, 32))],
+            "batch-32": [_patches((0, 64, 32), (0.7, 96, 16))],
+            "wide-48": _blocks([1, 1], 3, [1, 1], 48),
+            "deep-24": _blocks([2, 6], 8, [3, 3], 24),
+            "lka-21-below": [f"network.middle={{num_blocks=6, {LKA}}}"],
+        },
+    ),
+    Task.DEBLUR: Comparison(
+        "deblur-fast",
+        [
+            "degradations=[{steps=[{kind='motion-blur', length=[1, 12], rotation=0, zoom=0, display=0.7}]}]",
+            "network.preset=half-naf-32",
+            "data.patterns_share=0",
+            "optimiser.lr=0.02",
+            "optimiser.adamw_lr=2e-3",
+            _patches((0, 96, 8)),
+        ],
+        {
+            "base": [],
+            "loss-psnr-0.01": ["loss.kind=psnr", "loss.eps=0.01", "optimiser.clip_norm=300"],
+            "wide-48": ["network.preset=half-naf-48"],
+            "three-levels": _blocks([2, 2, 4], 4, [2, 2, 2], 32),
+            "lka-21-below": [f"network.middle={{num_blocks=4, {LKA}}}"],
+            "lka-35-below": [f"network.middle={{num_blocks=4, kernel_size=35, dilation=4, {LKA}}}"],
+            "deformable-below": [
+                f'network.middle={{num_blocks=2, attention="deformable_lka", offsets="separable", {LKA}}}'
+            ],
+            "stem-4": ["network.stem=4", *_blocks([4], 8, [4], 64)],
+            "stem-4-lka-21": ["network.stem=4", *_blocks([4], 8, [4], 64), f"network.middle={{num_blocks=8, {LKA}}}"],
+        },
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command of the module's docstring; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", type=Task, choices=list(COMPARISONS), help="denoise or deblur")
+    parser.add_argument("--minutes", type=float, default=4, help="of each training (4)")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the runs (runs/compare)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the variants")
+    parser.add_argument("--data", type=Path, default=DATA, help="clean photographs to train on")
+    parser.add_argument("--limit", type=int, default=LIMIT, help=f"pictures to score on ({LIMIT})")
+    parser.add_argument("--list", action="store_true", help="say what each variant changes, and do nothing")
+    args = parser.parse_args(arguments)
+    comparison = COMPARISONS[args.task]
+    unknown = sorted({*(args.only or [])} - comparison.variants.keys())
+    if unknown:
+        parser.error(f"--only {unknown[0]}: to {args.task} there are {', '.join(comparison.variants)}")
+    chosen = {name: settings for name, settings in comparison.variants.items() if name in (args.only or [name])}
+    if args.list:
+        for name, settings in chosen.items():
+            print(f"{name}: {' '.join(settings) or f'the recipe {comparison.recipe}, {comparison.common}'}")
+        return 0
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    rows = []
+    try:
+        for name, settings in chosen.items():
+            config = load_config(comparison.recipe, [*comparison.common, *settings], {"minutes": args.minutes})
+            run = args.out / f"{args.task}-{name}"
+            train(config, Material.open(config, clean=args.data), run, resume=True)
+            rows.append([name, *_facts(run), *_scores(args.task, run, args.limit)])
+            print(" ".join(rows[-1]), file=sys.stderr, flush=True)
+    except RestoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{hardware()}\n{args.minutes:g} minutes each, {_protocol(args.task, args.limit)}\n")
+    print(markdown_table(["variant", "10⁶ parameters", "steps", *_columns(args.task)], rows))
+    return 0
+
+
+def _facts(run: Path) -> list[str]:
+    info = load_weights(run)[1]
+    return [f"{info.num_parameters / 1e6:.2f}", f"{info.document['training']['steps']:,}"]
+
+
+def _scores(task: Task, run: Path, limit: int) -> list[str]:
+    method = {"restored": our_method(str(run))}
+    if task is Task.DENOISE:
+        found = [evaluate(method, gaussian(CBSD68, sigma, limit))["restored"].psnr_db for sigma in SIGMAS]
+        return [*(f"{psnr_db:.2f}" for psnr_db in found), f"{statistics.fmean(found):.3f}"]
+    gains = []
+    for protocol in (chained(CBSD68, SHAKE, limit), pairs(REAL_PAIRS[task], limit)):
+        scores = evaluate(method, protocol)
+        gains.append(scores["restored"].gains_db(scores[INPUT]))
+    return [f"{value:+.3f}" for each in gains for value in (statistics.fmean(each), min(each))]
+
+
+def _columns(task: Task) -> list[str]:
+    if task is Task.DENOISE:
+        return [*(f"σ {sigma}, dB" for sigma in SIGMAS), "mean dB"]
+    return ["shake, dB", "worst", "real pairs, dB", "worst"]
+
+
+def _protocol(task: Task, limit: int) -> str:
+    if task is Task.DENOISE:
+        return f"blind RGB PSNR on the first {limit} pictures of {CBSD68.name}"
+    return f"change of the RGB PSNR on the first {limit} pictures of {CBSD68.name} shaken by 3–12 px, and on real pairs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
