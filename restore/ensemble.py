@@ -20,8 +20,8 @@ def mean_over_views(restore: Callable[[Tensor], Tensor], image_NCHW: Tensor, num
     """Restore pictures in several orientations and average.
 
     Args:
-        restore: keeps the shape; a picture that it fails on comes back as NaN, all of it.
-        image_NCHW: any size.
+        restore: keeps height and width; a picture that it fails on comes back as NaN, all of it.
+        image_NCHW: any size, and any channels.
         num_views: a key of `ENSEMBLES`: 1; 2 (upside down too); 4 (quarter turns); 8 (those mirrored too).
 
     Returns:
@@ -29,12 +29,12 @@ def mean_over_views(restore: Callable[[Tensor], Tensor], image_NCHW: Tensor, num
     """
     if num_views == 1:
         return restore(image_NCHW)
-    total, num_sound = torch.zeros_like(image_NCHW), torch.zeros_like(image_NCHW[:, :1, :1, :1])
+    total, num_sound = torch.zeros(()), torch.zeros(())
     for view in ENSEMBLES[num_views]:
         restored = _turned_back(restore(_turned(image_NCHW, view)), view)
         is_sound = restored[:, :1, :1, :1].isfinite()
-        total += torch.where(is_sound, restored, 0)
-        num_sound += is_sound
+        total = total + torch.where(is_sound, restored, 0)
+        num_sound = num_sound + is_sound
     return total / num_sound
 
 

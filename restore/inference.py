@@ -6,6 +6,8 @@ import copy
 import math
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,7 +20,7 @@ from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
-from restore.models.layers import mirrored_to_multiple
+from restore.models.layers import enlarged, halved, mirrored_to_multiple
 from restore.tiling import Tiling, restore_strips
 from restore.types import LocalStatistics, Precision, Task
 from restore.weights import PUBLISHED_TLC_PX, WeightsInfo, load_weights
@@ -29,6 +31,7 @@ Image = TypeVar("Image", Array, Tensor)
 MIN_TILE = 256  # smaller ones would show: their borders spoil too much
 MAX_AUTO_TILE = 1024
 OVERLAP = 128
+ROWS_HALVED = 512
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
 TLC_LIMIT = 2.0  # photographs reach 0.5 there; beyond, published networks with TLC paint coloured mosaics
 EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
@@ -146,6 +149,7 @@ class Restorer:
         is_global = isinstance(network, NAFNet) and network.config.is_global
         self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
         self.tlc_px = _tlc_px(network, info, LocalStatistics(tlc))
+        self.num_scales = network.config.scales if isinstance(network, NAFNet) else 1
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):
             network.fold()
@@ -222,41 +226,71 @@ class Restorer:
     def _restore_tiled(
         self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool
     ) -> tuple[Tensor, tuple[str, ...]]:
+        with torch.inference_mode():
+            coarse_change = self._change_of_half(source, size, sigma, self.num_scales - 1)
+            restored, failures = self._refine(source, coarse_change, size, sigma, strength=strength, clip=clip)
+        return restored, _note_of_failures(failures)
+
+    def _change_of_half(self, source: Tensor, size: int, sigma: float | None, num_scales: int) -> Tensor | None:
+        """Return what restoring the whole picture at half its size changes; tiles that fail change nothing."""
+        if not num_scales:
+            return None
+        half = _halved(source)
+        sigma = None if sigma is None else sigma / 2  # the mean of four pixels
+        coarse_change = self._change_of_half(half, size, sigma, num_scales - 1)
+        restored, _ = self._refine(half, coarse_change, size, sigma, strength=1, clip=False)
+        return restored.sub_(half)
+
+    def _refine(
+        self,
+        source: Tensor,
+        coarse_change: Tensor | None,
+        size: int,
+        sigma: float | None,
+        *,
+        strength: float,
+        clip: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Restore pictures at their own size; return also on which tile of which of them the network fails."""
         num, channels, height, width = source.shape
         restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
-        tiling = self._tiling(size)
         failures: list[Tensor] = []  # of each tile, which of the pictures it fails on
 
         def restore_tile(rows: slice, columns: slice) -> Tensor:
             tile = _to_unit(source[..., rows, columns].to(self.device))
-            output, is_sound = self._run(tile, sigma)
+            output, is_sound = self._run(tile, _enlarged(coarse_change, rows, columns, self.device), sigma)
             failures.append(~is_sound)
             output = output if strength == 1 else torch.lerp(tile, output, strength)
             return (output if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), output, tile)).cpu()
 
-        with torch.inference_mode():
-            for rows, strip in restore_strips(height, width, tiling, restore_tile):
-                restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
-        return restored, _note_of_failures(torch.stack(failures))
+        for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
+            restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
+        return restored, torch.stack(failures)
 
-    def _run(self, tile_NCHW: Tensor, sigma: float | None) -> tuple[Tensor, Tensor]:
+    def _run(self, tile_NCHW: Tensor, coarse_change: Tensor | None, sigma: float | None) -> tuple[Tensor, Tensor]:
         """Restore float32 (N,1 or 3,H,W) in one go; return also on which of the N the network did not fail."""
         channels, height, width = tile_NCHW.shape[1:]
         x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
+        if coarse_change is not None:  # it is turned with the picture
+            x = torch.cat([x, coarse_change.expand(-1, 3, -1, -1)], dim=1)
         if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
             x = mirrored_to_multiple(x, self.multiple)
         y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
         y = y if channels == 3 else y.mean(1, keepdim=True)
         return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are
 
-    def _run_network(self, image_N3HW: Tensor, sigma: float | None) -> Tensor:
-        """Run the network; pictures on which it explodes come back as NaN."""
-        x = image_N3HW.contiguous(memory_format=torch.channels_last)
+    def _run_network(self, image_NCHW: Tensor, sigma: float | None) -> Tensor:
+        """Run the network on (N,3,H,W), or with the coarse change on (N,6,H,W); where it explodes, return NaN."""
+        x, *coarse_change = (
+            part.contiguous(memory_format=torch.channels_last) for part in torch.split(image_NCHW, 3, dim=1)
+        )
         sigma_N = () if sigma is None else (torch.full((x.shape[0],), sigma, device=x.device),)
+        network: Callable[..., Tensor] = self.network.refine if isinstance(self.network, NAFNet) else self.network
+        refine = partial(network, x, *sigma_N, **({"coarse_change_NCHW": coarse_change[0]} if coarse_change else {}))
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            y: Tensor = self.network(x, *sigma_N).float()
+            y = refine().float()
         if self.dtype != torch.float32 and not y.isfinite().all():
-            y = self.network(x, *sigma_N)
+            y = refine()
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "
@@ -360,6 +394,26 @@ def _as_batch(image: Array | Tensor) -> Tensor:
 
 def _to_unit(tile: Tensor) -> Tensor:
     return tile.float().div_(_PEAKS[tile.dtype]) if tile.dtype in _PEAKS else tile
+
+
+def _halved(source: Tensor) -> Tensor:
+    """Return pictures of any depth at half their size, as float32 in [0,1], made a strip of rows at a time."""
+    num, channels, height, width = source.shape
+    half = torch.empty((num, -(-height // 2), -(-width // 2), channels)).permute(0, 3, 1, 2)
+    for top in range(0, height, ROWS_HALVED):
+        strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0)
+        half[..., top // 2 : (top + ROWS_HALVED) // 2, :] = halved(strip)
+    return half
+
+
+def _enlarged(coarse_change: Tensor | None, rows: slice, columns: slice, device: torch.device) -> Tensor | None:
+    """Return what was changed at half the size in a tile of the whole, whose first row and column are even."""
+    if coarse_change is None:
+        return None
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    top, left = rows.start // 2, columns.start // 2
+    part = coarse_change[..., top : top + -(-height // 2), left : left + -(-width // 2)]
+    return enlarged(part.to(device))[..., :height, :width]
 
 
 def _from_unit(strip: Tensor, source: Tensor, rows: slice, *, clip: bool) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+ENDS = ("intro", "coarse_intro", "blend", "ending")  # convolutions from and to the picture
+
 
 class Muon(Optimizer):
     """Momentum whose update of each matrix is orthogonalised by Newton–Schulz iteration.
@@ -87,16 +89,15 @@ def build_muon(
     """Muon for the dense convolutions between the first and the last one, AdamW for everything else.
 
     Args:
-        network: its first convolution is `intro`, its last `ending`.
+        network: its first and last convolutions have the names in `ENDS`.
         lr: of Muon.
         adamw_lr: of AdamW.
         betas: of AdamW, which decays nothing here.
     """
-    ends = (network.intro, network.ending)
     hidden = [
         module.weight
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d) and module.groups == 1 and module not in ends and _is_matrix(module.weight)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and name not in ENDS and _is_matrix(module.weight)
     ]
     chosen = {id(weight) for weight in hidden}
     others = [param for param in network.parameters() if id(param) not in chosen]

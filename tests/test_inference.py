@@ -120,6 +120,54 @@ def test_tiles_equal_the_whole_within_one_of_255(stem: Any) -> None:
     assert np.abs(whole - tiled).max() < 1 / 255
 
 
+@pytest.mark.parametrize("ensemble", [1, 4])
+def test_several_scales_in_tiles_equal_the_whole_within_one_of_255(ensemble: int) -> None:
+    network = small_net(stem=2, sca_window=32, scales=3)
+    picture = random_picture("float32", 301, 419, 3)
+    whole = Restorer(network, tile="off", ensemble=ensemble)(picture, clip=False)
+    tiled = Restorer(network, tile=256, ensemble=ensemble)(picture, clip=False)
+    assert np.abs(whole - tiled).max() < 1 / 255
+    if ensemble == 1:
+        expected = network(torch.from_numpy(picture).movedim(-1, 0)[None])[0].movedim(0, -1)
+        np.testing.assert_allclose(whole, expected.detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (33, 20), (1200, 3)])
+def test_several_scales_take_any_size_kind_and_depth(height: int, width: int) -> None:
+    restorer = Restorer(small_net(scales=3, sigma_input=True))
+    colour = random_picture("uint16", height, width, 3)
+    as_floats = restorer(colour.astype(np.float32) / 65535, sigma=0.1)
+    np.testing.assert_allclose(restorer(colour, sigma=0.1) / 65535, as_floats, atol=1e-5)
+    grey = random_picture("uint8", height, width)
+    np.testing.assert_allclose(restorer(grey) / 255, restorer(grey.astype(np.float32) / 255), atol=0.51 / 255)
+
+
+def test_values_that_are_no_numbers_stay_where_they_are_at_several_scales() -> None:
+    picture = random_picture("float32", 40, 40, 3)
+    picture[5, 5, 0], picture[6, 6] = np.nan, np.inf
+    restored = Restorer(small_net(scales=3))(picture, clip=False)
+    np.testing.assert_array_equal(np.isfinite(restored), np.isfinite(picture))
+    black = np.where(np.isfinite(picture), picture, 0)
+    expected = Restorer(small_net(scales=3))(black, clip=False)
+    np.testing.assert_allclose(restored[np.isfinite(picture)], expected[np.isfinite(picture)], atol=1e-6)
+
+
+def test_a_scale_on_which_the_network_explodes_changes_nothing() -> None:
+    network = small_net(scales=2)
+    picture = torch.full((3, 64, 64), 0.5)
+    whole_size = network.refine(picture[None], None, torch.zeros(1, 3, 64, 64))[0]
+    refine = network.refine
+
+    def fails_at_half_the_size(x: Tensor, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        return 100 + x if x.shape[-1] == 32 else refine(x, *args, **kwargs)
+
+    restorer = Restorer(network)
+    restorer.network.refine = fails_at_half_the_size  # type: ignore[assignment]  # in place of the method
+    restored, notes = restorer.restore(picture, clip=False)
+    assert notes == ()
+    torch.testing.assert_close(restored, whole_size.detach(), atol=1e-5, rtol=0)
+
+
 class AlongTheRows(nn.Module):
     """Shifts a picture to the right by a pixel, so that orientation matters."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -85,15 +87,18 @@ def test_two_steps_of_muon_equal_the_definition() -> None:
         assert torch.allclose(weight, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [founding_net(12), half_resolution_net(16)])
+@pytest.mark.parametrize(
+    "config", [founding_net(12), half_resolution_net(16), replace(half_resolution_net(16), scales=2)]
+)
 def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(config: object) -> None:
     network = NAFNet(config)  # type: ignore[arg-type]  # both presets are NAFNetConfigs
     muon, adamw = build_muon(network)
     hidden = [param for group in muon.param_groups for param in group["params"]]
     others = [param for group in adamw.param_groups for param in group["params"]]
     assert sorted(map(id, hidden + others)) == sorted(map(id, network.parameters()))
-    ends = {id(network.intro.weight), id(network.ending.weight)}
-    assert all(param.ndim == 4 and param.shape[1] > 1 and id(param) not in ends for param in hidden)
+    between = (network.encoders, network.downs, network.middle_blks, network.ups, network.decoders)
+    inner = {id(param) for stage in between for param in stage.parameters()}
+    assert all(param.ndim == 4 and param.shape[1] > 1 and id(param) in inner for param in hidden)
     assert len(hidden) > 20
     assert isinstance(muon, Muon)
     assert muon.dtype == torch.float32

@@ -269,6 +269,16 @@ def mirrored_to_multiple(image: Tensor, multiple: int) -> Tensor:
     return F.pad(image, (0, right, 0, bottom), mode=mode)
 
 
+def halved(image: Tensor) -> Tensor:
+    """Return (N,C,H,W) at half its size, the means of 2x2 pixels; odd sides are continued by a mirrored pixel."""
+    return F.avg_pool2d(mirrored_to_multiple(image, 2), 2)
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """Return (N,C,H,W) at twice its size, bilinearly."""
+    return F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
+
+
 class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution that keeps the size, any odd kernel and any dilation.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
 from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
-from restore.models.layers import ACTIVATIONS, NORMS, SCA, mirrored_to_multiple
+from restore.models.layers import ACTIVATIONS, NORMS, SCA, enlarged, halved, mirrored_to_multiple
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class NAFNetConfig:
         sca_window: side in pixels of the picture over which channel attention averages; None for all of it.
         sca_limit: what the factors of channel attention stay within; None for unbounded ones, as published.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
+        scales: sizes of the picture, each half the next, that the same weights restore from the smallest up; what one
+            size is told to change, the next one takes into account. 1 for the whole size alone, as published.
     """
 
     width: int
@@ -136,12 +138,15 @@ class NAFNetConfig:
     sca_window: int | None = None
     sca_limit: float | None = None
     sigma_input: bool = False
+    scales: int = 1
 
     def __post_init__(self) -> None:
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
         if self.width < 1 or self.channels < 1 or self.padding not in ("constant", "reflect"):
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
+        if self.scales < 1:
+            raise ValueError(f"a network restores at 1 scale or more, not {self.scales}")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
         if self.sca_limit is not None and self.sca_limit <= 0:
@@ -189,7 +194,9 @@ class NAFNet(nn.Module):
         config: what it is made of.
 
     References:
-        Chen, Chu, Zhang, Sun 2022, "Simple Baselines for Image Restoration", arXiv:2204.04676.
+        Chen, Chu, Zhang, Sun 2022, "Simple Baselines for Image Restoration", arXiv:2204.04676; for several scales by
+        the same weights Tao, Gao, Shen, Wang, Jia 2018, "Scale-recurrent Network for Deep Image Deblurring",
+        arXiv:1802.01770.
     """
 
     def __init__(self, config: NAFNetConfig) -> None:
@@ -201,6 +208,11 @@ class NAFNet(nn.Module):
         self.noise_level = nn.Linear(2, width, bias=False) if config.sigma_input else None
         if self.noise_level is not None:
             nn.init.zeros_(self.noise_level.weight)
+        self.coarse_intro = nn.Conv2d(pixels, width, 3, padding=1, bias=False) if config.scales > 1 else None
+        self.blend = nn.Conv2d(width, config.stem**2, 3, padding=1) if config.scales > 1 else None
+        for added in (self.coarse_intro, self.blend):  # at first both scales count alike where the coarse one sees
+            for parameter in () if added is None else added.parameters():
+                nn.init.zeros_(parameter)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
         window = config.sca_window and config.sca_window // config.stem
@@ -236,11 +248,29 @@ class NAFNet(nn.Module):
         Returns:
             (N,C,H,W), the same size.
         """
+        return self.refine(image_NCHW, sigma_N, self._coarse_change(image_NCHW, sigma_N, self.config.scales - 1))
+
+    def refine(
+        self, image_NCHW: Tensor, sigma_N: Tensor | None = None, coarse_change_NCHW: Tensor | None = None
+    ) -> Tensor:
+        """Restore a picture at this size alone.
+
+        Args:
+            image_NCHW: as for `forward`.
+            sigma_N: as for `forward`.
+            coarse_change_NCHW: what restoring it at half this size has changed, enlarged; None where nothing did.
+
+        Returns:
+            (N,C,H,W), the same size.
+        """
         height, width = image_NCHW.shape[-2:]
         padded = self._pad(image_NCHW)
         x = self.intro(F.pixel_unshuffle(padded, self.config.stem))
         if sigma_N is not None:
             x = x + self._embed(sigma_N)
+        coarse = None if coarse_change_NCHW is None else self._pad(coarse_change_NCHW)
+        if coarse is not None and self.coarse_intro is not None:
+            x = x + self.coarse_intro(F.pixel_unshuffle(coarse, self.config.stem))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
@@ -249,8 +279,21 @@ class NAFNet(nn.Module):
         x = self.middle_blks(x)
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             x = decoder(up(x) + skips.pop())
-        x = F.pixel_shuffle(self.ending(x), self.config.stem) + padded
-        return x[..., :height, :width]
+        change = F.pixel_shuffle(self.ending(x), self.config.stem)
+        if coarse is not None and self.blend is not None:
+            share = F.pixel_shuffle(self.blend(x), self.config.stem).sigmoid()
+            change = change + share * (coarse - enlarged(halved(change)))
+        return (change + padded)[..., :height, :width]
+
+    def _coarse_change(self, image_NCHW: Tensor, sigma_N: Tensor | None, num_scales: int) -> Tensor | None:
+        """Return what restoring a picture at half its size, and that after a quarter, would change; None after none."""
+        if not num_scales:
+            return None
+        half = halved(image_NCHW)
+        sigma_N = None if sigma_N is None else sigma_N / 2  # the mean of four pixels
+        change = self.refine(half, sigma_N, self._coarse_change(half, sigma_N, num_scales - 1)) - half
+        height, width = image_NCHW.shape[-2:]
+        return enlarged(change)[..., :height, :width]
 
     def use_local_statistics(self, base_px: int | None) -> None:
         """Let channel attention average around each pixel, not over the whole picture: TLC, for inference.

@@ -102,7 +102,8 @@ class TrainState:
         theirs, ours = network.state_dict(), self.network.state_dict()
         if "noise_level.weight" not in ours:  # whoever was told the noise level restores without it, too
             theirs.pop("noise_level.weight", None)
-        new = {"noise_level.weight"} - theirs.keys()  # a network that was told nothing so far can learn to be
+        # a network that was told nothing so far can learn to be, and one of one scale to work on several
+        new = {key for key in ours if key.startswith(("noise_level.", "coarse_intro.", "blend."))} - theirs.keys()
         known = {_block_of(key) for key in theirs}
         new |= {key for key in ours if _block_of(key) not in known}
         for key in sorted(ours.keys() | theirs.keys()):

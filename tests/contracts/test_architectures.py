@@ -52,6 +52,7 @@ CONFIGS = {
     "gopro": replace(nafnet_gopro(2), encoder=(Stage(1), Stage(1), Stage(1), Stage(2))),
     "local averages": replace(half_resolution_net(4), sca_window=16),
     "bounded attention": replace(half_resolution_net(4), sca_limit=2.0),
+    "several scales": replace(half_resolution_net(4), scales=3, sca_window=16),
     "mixed": replace(half_resolution_net(4), middle=Stage(1, "lka", 13, 2, 2), sigma_input=True),
     **{f"block {name}": block_net(settings) for name, settings in BLOCKS.items()},
 }

@@ -109,6 +109,7 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"middle": {"num_blocks": 1, "norm": "batch"}}, ValueError, "norm must be one of layer, group, not 'batch'"),
         ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
         ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
+        ({"scales": 0}, ValueError, "1 scale or more, not 0"),
         ({"sca_limit": 0}, ValueError, "sca_limit must be larger than 0, not 0"),
         ({"middle": {"num_blocks": 1, "kernel_size": 0}}, ValueError, "kernel_size, dilation and expansion of 1"),
         ({"middle": {"num_blocks": 1, "attention": "lska"}}, ValueError, "one of 7, 11, .* for lska, not 21"),
@@ -276,3 +277,37 @@ def test_tiles_equal_wholes_inside_under_tlc() -> None:
         network.use_local_statistics(base_px)
         difference = (network(image)[..., 256:] - network(image[..., 64:])[..., 192:]).abs().max()
         assert difference < limit if limit else difference > 1e-5
+
+
+def net_of_scales(scales: int) -> NAFNet:
+    network = NAFNet(replace(half_resolution_net(4), scales=scales, sigma_input=True)).eval()
+    randomise(network)
+    return network
+
+
+@torch.no_grad()
+def test_scales_are_restored_from_the_smallest_up() -> None:
+    network, image, sigma = net_of_scales(3), picture(2, 3, 40, 24), torch.tensor([0.1, -1.0])
+    half = F.avg_pool2d(image, 2)
+    quarter = F.avg_pool2d(half, 2)
+    of_quarter = F.interpolate(network.refine(quarter, sigma / 4) - quarter, scale_factor=2, mode="bilinear")
+    of_half = F.interpolate(network.refine(half, sigma / 2, of_quarter) - half, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(network(image, sigma), network.refine(image, sigma, of_half))
+
+
+@torch.no_grad()
+def test_what_the_coarse_scale_changes_replaces_what_it_sees_where_the_network_blends_it_in() -> None:
+    network, image = net_of_scales(2), picture(1, 3, 48, 32)
+    assert network.coarse_intro is not None
+    assert network.blend is not None
+    assert network.blend.bias is not None
+    network.coarse_intro.weight.zero_()
+    network.blend.weight.zero_()
+    network.blend.bias.fill_(-100.0)
+    torch.testing.assert_close(network(image), network.refine(image))
+    network.blend.bias.fill_(100.0)
+    half = F.avg_pool2d(image, 2)
+    coarse_change = F.interpolate(network.refine(half) - half, scale_factor=2, mode="bilinear")
+    change = network.refine(image) - image
+    seen = F.interpolate(F.avg_pool2d(change, 2), scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(network(image), image + change - seen + coarse_change)

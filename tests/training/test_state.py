@@ -107,16 +107,27 @@ def test_a_network_that_is_told_the_noise_may_start_from_one_that_was_not(config
     assert torch.equal(state.network(picture(), torch.full((2,), 0.1)), blind(picture()))
 
 
+@torch.no_grad()
+def test_a_network_of_several_scales_may_start_from_one_of_the_whole_size(config: TrainConfig, tmp_path: Path) -> None:
+    path, whole = saved(tmp_path, config)
+    state = TrainState.fresh(with_network(config, scales=3))
+    state.start_from(path)
+    for network in (state.network, state.average):
+        assert torch.equal(network.refine(picture()), whole(picture()))
+        assert not torch.equal(network(picture()), whole(picture()))
+
+
 @pytest.mark.parametrize(
     ("theirs", "ours", "shown"),
     [
+        ({"scales": 2}, {}, r"blend\.bias"),
         ({}, {"width": 12}, r"decoders\.0\.0\.beta"),
         ({}, {"stem": 1}, r"ending\.bias"),
         (stages(1, 2, 1), stages(1, 1, 1), r"middle_blks\.1\."),
         (stages(1, 1, 1), stages(1, 1, 1, 1, 1), r"decoders\.0\.0\."),
         (stages(1, 1, 1), stages(1, 1, 1) | {"middle": {"num_blocks": 2, "kind": "lka"}}, r"middle_blks\.0\."),
     ],
-    ids=["width", "stem", "fewer blocks", "more levels", "another kind"],
+    ids=["fewer scales", "width", "stem", "fewer blocks", "more levels", "another kind"],
 )
 def test_other_networks_are_refused_and_nothing_is_taken(
     config: TrainConfig, tmp_path: Path, theirs: dict[str, Any], ours: dict[str, Any], shown: str
