@@ -1,6 +1,6 @@
 """Restore one very large picture by the real command, and say what memory it took at most.
 
-python scripts/bench_memory.py [--megapixels 100] [--format jpg] [-- OPTIONS OF restore denoise]
+python scripts/bench_memory.py [--megapixels 100] [--format jpg] [--task deblur] [-- OPTIONS OF restore denoise]
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ import cv2
 import numpy as np
 from benchmarking import hardware
 
+from restore.types import Task
+
 
 def main() -> int:
     """Print the peak of resident memory and the megapixels per second; return the command's exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=100)
     parser.add_argument("--format", choices=["jpg", "png", "tif"], default="jpg")
-    parser.add_argument("options", nargs="*", help="of `restore denoise`, after --")
+    parser.add_argument("--task", choices=list(Task), default=Task.DENOISE, help="the command (denoise)")
+    parser.add_argument("options", nargs="*", help="of the command, after --")
     args = parser.parse_args()
     side = round((args.megapixels * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, f"in.{args.format}"), Path(temporary, f"out.{args.format}")
         write_large_picture(source, side)
-        command = [sys.executable, "-m", "restore", "denoise", source, target, "--quiet", *args.options]
+        command = [sys.executable, "-m", "restore", args.task, source, target, "--quiet", *args.options]
         started = time.perf_counter()
         finished = subprocess.run(command, check=False)
         seconds = time.perf_counter() - started

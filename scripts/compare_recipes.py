@@ -1,18 +1,22 @@
-"""Compare recipes by short trainings from nothing, of equal time and from one seed, one setting changed in each.
+"""Compare recipes by short trainings from nothing, of equal CPU time and from one seed, one setting changed in each.
 
     python scripts/compare_recipes.py denoise --minutes 4 --out runs/compare [--only base muon-0.01 …]
     python scripts/compare_recipes.py deblur --minutes 6 --out runs/compare
 
 To denoise: blind PSNR on the first 20 pictures of CBSD68 at σ 15, 25 and 50; to deblur: the gain on the first 20 under
-camera shake and on the real pairs. Each run has a folder below `--out`; one that is there already is gone on with, or
-only scored. The clock decides, so nothing else should run: on one thread, two comparisons can share two cores.
+camera shake and on the real pairs. A few steps of each patch size are timed on one thread, by the processor's time,
+which other programs hardly change; the number of steps follows from them. Each run has a folder below `--out`; one that
+is there already is gone on with, or only scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +28,7 @@ from evaluate import evaluate, our_method
 from protocols import CBSD68, REAL_PAIRS, SHARED, chained, gaussian, pairs
 from score_tables import INPUT
 
-from restore.config import load_config
+from restore.config import PatchStage, TrainConfig, load_config
 from restore.degradations import Chain
 from restore.errors import RestoreError
 from restore.training import Material, train
@@ -33,6 +37,7 @@ from restore.weights import load_weights
 
 DATA = SHARED / "data" / "train"
 LIMIT = 20
+STEPS_BEFORE, STEPS_TIMED = 2, 9  # of the few steps that are timed
 SIGMAS = (15, 25, 50)
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 12], "rotation": 0, "zoom": 0}]})
 LKA = 'kind="lka", expansion=1, feed_forward="gated", inner_skip=false'
@@ -97,6 +102,9 @@ COMPARISONS = {
         [
             "degradations=[{steps=[{kind='motion-blur', length=[1, 12], rotation=0, zoom=0, display=0.7}]}]",
             "network.preset=half-naf-32",
+            "network.scales=1",
+            "loss={kind='charbonnier'}",
+            "optimiser.clip_norm=0.5",
             "data.patterns_share=0",
             "optimiser.lr=0.02",
             "optimiser.adamw_lr=2e-3",
@@ -106,6 +114,7 @@ COMPARISONS = {
             "base": [],
             "loss-psnr-0.01": ["loss.kind=psnr", "loss.eps=0.01", "optimiser.clip_norm=300"],
             "wide-48": ["network.preset=half-naf-48"],
+            "scales-3": ["network.scales=3"],
             "three-levels": _blocks([2, 2, 4], 4, [2, 2, 2], 32),
             "lka-21-below": [f"network.middle={{num_blocks=4, {LKA}}}"],
             "lka-35-below": [f"network.middle={{num_blocks=4, kernel_size=35, dilation=4, {LKA}}}"],
@@ -144,17 +153,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     try:
         for name, settings in chosen.items():
-            config = load_config(comparison.recipe, [*comparison.common, *settings], {"minutes": args.minutes})
             run = args.out / f"{args.task}-{name}"
-            train(config, Material.open(config, clean=args.data), run, resume=True)
+            recorded = run / "config.toml"
+            is_new = not recorded.exists()
+            config = (
+                load_config(comparison.recipe, [*comparison.common, *settings]) if is_new else load_config(recorded)
+            )
+            material = Material.open(config, clean=args.data)
+            if is_new:
+                config = with_changes(config, budget={"steps": num_steps(config, material, 60 * args.minutes)})
+            train(config, material, run, resume=True)
             rows.append([name, *_facts(run), *_scores(args.task, run, args.limit)])
             print(" ".join(rows[-1]), file=sys.stderr, flush=True)
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{hardware()}\n{args.minutes:g} minutes each, {_protocol(args.task, args.limit)}\n")
+    print(f"{hardware()}\n{args.minutes:g} minutes of processor time each, {_protocol(args.task, args.limit)}\n")
     print(markdown_table(["variant", "10⁶ parameters", "steps", *_columns(args.task)], rows))
     return 0
+
+
+def num_steps(config: TrainConfig, material: Material, seconds: float) -> int:
+    """Return how many steps of a recipe fit into seconds of processor time, when every patch size has its share."""
+    ends = [*(stage.start for stage in config.patches[1:]), 1.0]
+    seconds_a_step = sum(
+        (end - stage.start) * _seconds_a_step(config, stage, material)
+        for stage, end in zip(config.patches, ends, strict=True)
+    )
+    return max(1, round(seconds / seconds_a_step))
+
+
+def _seconds_a_step(config: TrainConfig, stage: PatchStage, material: Material) -> float:
+    """Time a few steps with patches of one size; those before them pay for what later ones find ready."""
+    times: list[float] = []
+
+    def has_enough() -> bool:
+        times.append(time.process_time())
+        return len(times) > STEPS_BEFORE + STEPS_TIMED
+
+    alone = {"start": 0.0, "size": stage.size, "batch_size": stage.batch_size}
+    trial = with_changes(config, patches=[alone], budget={"steps": 1000})
+    with tempfile.TemporaryDirectory() as folder:
+        train(trial, material, Path(folder), should_stop=has_enough)
+    return statistics.median(after - before for before, after in itertools.pairwise(times[STEPS_BEFORE:]))
+
+
+def with_changes(config: TrainConfig, **changes: object) -> TrainConfig:
+    """Return a recipe with other settings."""
+    return TrainConfig.model_validate(config.as_dict() | changes)
 
 
 def _facts(run: Path) -> list[str]:

@@ -619,11 +619,22 @@ def test_every_variant_of_a_comparison_is_a_recipe_and_another_one(
     assert len({recipe.as_toml() for recipe in recipes}) == len(recipes)
 
 
+def test_compare_recipes_gives_every_patch_size_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = [{"start": 0, "size": 48, "batch_size": 4}, {"start": 0.25, "size": 96, "batch_size": 8}]
+    recipe = compare_recipes.with_changes(load_config("denoise-fast"), patches=patches)
+    seconds = {48: 0.2, 96: 0.6}
+    monkeypatch.setattr(compare_recipes, "_seconds_a_step", lambda _, stage, __: seconds[stage.size])
+    material: Any = None
+    assert compare_recipes.num_steps(recipe, material, 50) == 100  # a quarter of them at 0.2 s, the others at 0.6 s
+
+
 def test_compare_recipes_trains_and_scores(
     monkeypatch: pytest.MonkeyPatch, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compare_recipes, "CBSD68", small)
-    arguments = ["denoise", "--only", "base", "patches-64", "--minutes", "0.005", "--limit", "1"]
+    monkeypatch.setattr(compare_recipes, "STEPS_BEFORE", 0)
+    monkeypatch.setattr(compare_recipes, "STEPS_TIMED", 1)
+    arguments = ["denoise", "--only", "patches-64", "--minutes", "0.005", "--limit", "1"]
     arguments += ["--data", str(small), "--out", str(tmp_path)]
     threads = torch.get_num_threads(), cv2.getNumThreads()
     try:
