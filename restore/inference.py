@@ -6,8 +6,6 @@ import copy
 import math
 import sys
 import warnings
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +29,7 @@ Image = TypeVar("Image", Array, Tensor)
 MIN_TILE = 256  # smaller ones would show: their borders spoil too much
 MAX_AUTO_TILE = 1024
 OVERLAP = 128
-ROWS_HALVED = 512
+ROWS_HALVED = 512  # of a picture that become floats at a time
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
 TLC_LIMIT = 2.0  # photographs reach 0.5 there; beyond, published networks with TLC paint coloured mosaics
 EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
@@ -102,7 +100,8 @@ class Restorer:
     """Restores pictures with one network.
 
     Args:
-        network: takes (N,3,H,W) and returns the same shape; a folded copy of it is used.
+        network: takes (N,3,H,W) and returns the same shape; a folded copy of it is used. One that works at several
+            scales restores the whole picture at each of them, in tiles, before the next larger one.
         info: what its weights say of themselves.
         device: to compute on.
         precision: `fp32`, `bf16`, `fp16` or `auto`: float32 on a CPU, so that every machine gives the same picture,
@@ -226,18 +225,17 @@ class Restorer:
     def _restore_tiled(
         self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool
     ) -> tuple[Tensor, tuple[str, ...]]:
-        with torch.inference_mode():
-            coarse_change = self._change_of_half(source, size, sigma, self.num_scales - 1)
-            restored, failures = self._refine(source, coarse_change, size, sigma, strength=strength, clip=clip)
+        coarse_change = self._change_of_half(source, size, sigma, self.num_scales - 1)
+        restored, failures = self._refine(source, coarse_change, size, sigma, strength=strength, clip=clip)
         return restored, _note_of_failures(failures)
 
-    def _change_of_half(self, source: Tensor, size: int, sigma: float | None, num_scales: int) -> Tensor | None:
-        """Return what restoring the whole picture at half its size changes; tiles that fail change nothing."""
-        if not num_scales:
+    def _change_of_half(self, source: Tensor, size: int, sigma: float | None, num_smaller: int) -> Tensor | None:
+        """Return what restoring the whole picture at half its size changes, zeros where the network fails."""
+        if not num_smaller:
             return None
-        half = _halved(source)
+        half = _halved(source).expand(-1, 3, -1, -1)  # grey as colour, like in training
         sigma = None if sigma is None else sigma / 2  # the mean of four pixels
-        coarse_change = self._change_of_half(half, size, sigma, num_scales - 1)
+        coarse_change = self._change_of_half(half, size, sigma, num_smaller - 1)
         restored, _ = self._refine(half, coarse_change, size, sigma, strength=1, clip=False)
         return restored.sub_(half)
 
@@ -263,8 +261,9 @@ class Restorer:
             output = output if strength == 1 else torch.lerp(tile, output, strength)
             return (output if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), output, tile)).cpu()
 
-        for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
-            restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
+        with torch.inference_mode():
+            for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
+                restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
         return restored, torch.stack(failures)
 
     def _run(self, tile_NCHW: Tensor, coarse_change: Tensor | None, sigma: float | None) -> tuple[Tensor, Tensor]:
@@ -272,7 +271,7 @@ class Restorer:
         channels, height, width = tile_NCHW.shape[1:]
         x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
         if coarse_change is not None:  # it is turned with the picture
-            x = torch.cat([x, coarse_change.expand(-1, 3, -1, -1)], dim=1)
+            x = torch.cat([x, coarse_change], dim=1)
         if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
             x = mirrored_to_multiple(x, self.multiple)
         y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
@@ -282,15 +281,20 @@ class Restorer:
     def _run_network(self, image_NCHW: Tensor, sigma: float | None) -> Tensor:
         """Run the network on (N,3,H,W), or with the coarse change on (N,6,H,W); where it explodes, return NaN."""
         x, *coarse_change = (
-            part.contiguous(memory_format=torch.channels_last) for part in torch.split(image_NCHW, 3, dim=1)
+            part.contiguous(memory_format=torch.channels_last) for part in torch.split(image_NCHW, 3, 1)
         )
-        sigma_N = () if sigma is None else (torch.full((x.shape[0],), sigma, device=x.device),)
-        network: Callable[..., Tensor] = self.network.refine if isinstance(self.network, NAFNet) else self.network
-        refine = partial(network, x, *sigma_N, **({"coarse_change_NCHW": coarse_change[0]} if coarse_change else {}))
+        sigma_N = None if sigma is None else torch.full((x.shape[0],), sigma, device=x.device)
+
+        def run() -> Tensor:
+            if isinstance(self.network, NAFNet):
+                return self.network.refine(x, sigma_N, *coarse_change)
+            restored: Tensor = self.network(x)
+            return restored
+
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            y = refine().float()
+            y = run().float()
         if self.dtype != torch.float32 and not y.isfinite().all():
-            y = refine()
+            y = run()
         if isinstance(self.network, NAFNet) and (ratio := self.network.statistics_disagreement()) > TLC_LIMIT:
             raise _StatisticsDisagreeError(
                 f"restored without TLC: some factors of its local averages differ by {100 * ratio:.0f} % from those of "

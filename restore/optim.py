@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-ENDS = ("intro", "coarse_intro", "blend", "ending")  # convolutions from and to the picture
+ENDS = ("intro", "coarse_intro", "blend", "ending")  # the first convolutions and the last ones
 
 
 class Muon(Optimizer):

@@ -1,6 +1,6 @@
 """Restore one very large picture by the real command, and say what memory it took at most.
 
-python scripts/bench_memory.py [--megapixels 100] [--format jpg] [--task deblur] [-- OPTIONS OF restore denoise]
+python scripts/bench_memory.py [--megapixels 100] [--format jpg] [--task deblur] [-- OPTIONS OF THE COMMAND]
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Comparison:
 COMPARISONS = {
     Task.DENOISE: Comparison(
         "denoise-fast",
-        ["data.patterns_share=0"],
+        ["data.patterns_share=0", "precision=fp32"],
         {
             "base": [],
             "loss-psnr": ["loss.kind=psnr", "loss.eps=4e-3", "optimiser.clip_norm=300"],
@@ -101,6 +101,7 @@ COMPARISONS = {
         "deblur-fast",
         [
             "degradations=[{steps=[{kind='motion-blur', length=[1, 12], rotation=0, zoom=0, display=0.7}]}]",
+            "precision=fp32",
             "network.preset=half-naf-32",
             "network.scales=1",
             "loss={kind='charbonnier'}",
@@ -153,16 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     try:
         for name, settings in chosen.items():
-            run = args.out / f"{args.task}-{name}"
-            recorded = run / "config.toml"
-            is_new = not recorded.exists()
-            config = (
-                load_config(comparison.recipe, [*comparison.common, *settings]) if is_new else load_config(recorded)
-            )
-            material = Material.open(config, clean=args.data)
-            if is_new:
-                config = with_changes(config, budget={"steps": num_steps(config, material, 60 * args.minutes)})
-            train(config, material, run, resume=True)
+            run = args.out / f"{args.task}-{name}-{args.minutes:g}"
+            train_variant(run, load_config(comparison.recipe, [*comparison.common, *settings]), args.data, args.minutes)
             rows.append([name, *_facts(run), *_scores(args.task, run, args.limit)])
             print(" ".join(rows[-1]), file=sys.stderr, flush=True)
     except RestoreError as error:
@@ -171,6 +164,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{hardware()}\n{args.minutes:g} minutes of processor time each, {_protocol(args.task, args.limit)}\n")
     print(markdown_table(["variant", "10⁶ parameters", "steps", *_columns(args.task)], rows))
     return 0
+
+
+def train_variant(run: Path, config: TrainConfig, data: Path, minutes: float) -> None:
+    """Train for as many steps as fit into minutes of processor time, or go on with the run that is there.
+
+    Raises:
+        UsageError: that run is of another recipe.
+        DivergedError: the loss is not finite, or the gradient exploded.
+    """
+    material = Material.open(config, clean=data)
+    recorded = run / "config.toml"
+    if recorded.exists():
+        budget = load_config(recorded).budget.model_dump()
+    else:
+        budget = {"steps": num_steps(config, material, 60 * minutes)}
+    train(with_changes(config, budget=budget), material, run, resume=True)
 
 
 def num_steps(config: TrainConfig, material: Material, seconds: float) -> int:

@@ -115,6 +115,8 @@ class PlainNAFNet(nn.Module):
         super().__init__()
         if config.get("sca_window") is not None:
             raise ValueError("the plain network knows global averages only, set sca_window to None")
+        if config.get("scales", 1) != 1:
+            raise ValueError("the plain network knows the whole size only, set scales to 1")
         self.stem, self.padding = config["stem"], config["padding"]
         width, pixels = config["width"], config["channels"] * config["stem"] ** 2
         self.intro = nn.Conv2d(pixels, width, 3, padding=1)

@@ -64,6 +64,7 @@ def test_tensors_come_back_as_tensors(shape: tuple[int, ...], dtype: torch.dtype
     picture = torch.from_numpy(random_picture(str(dtype).removeprefix("torch."), *shape))
     restored = Restorer(Identity())(picture)
     assert restored.dtype == dtype
+    assert not restored.is_inference()  # it may be changed, and trained on
     np.testing.assert_allclose(restored.numpy(), picture.numpy(), rtol=0, atol=1e-6 if dtype.is_floating_point else 0)
 
 
@@ -81,9 +82,10 @@ def test_a_batch_equals_its_pictures() -> None:
     assert torch.allclose(restorer(pictures), singles, atol=1e-5)
 
 
-def test_grey_stays_grey_and_equals_the_mean_of_its_colour_copy() -> None:
+@pytest.mark.parametrize("scales", [1, 3])
+def test_grey_stays_grey_and_equals_the_mean_of_its_colour_copy(scales: int) -> None:
     grey = random_picture("float32", 24, 24)
-    restorer = Restorer(small_net())
+    restorer = Restorer(small_net(scales=scales))
     colour = restorer(np.repeat(grey[..., None], 3, axis=2), clip=False)
     np.testing.assert_allclose(restorer(grey, clip=False), colour.mean(2), atol=1e-5)
 
@@ -123,7 +125,7 @@ def test_tiles_equal_the_whole_within_one_of_255(stem: Any) -> None:
 @pytest.mark.parametrize("ensemble", [1, 4])
 def test_several_scales_in_tiles_equal_the_whole_within_one_of_255(ensemble: int) -> None:
     network = small_net(stem=2, sca_window=32, scales=3)
-    picture = random_picture("float32", 301, 419, 3)
+    picture = random_picture("float32", 301, 700, 3)  # two tiles at half the size, too
     whole = Restorer(network, tile="off", ensemble=ensemble)(picture, clip=False)
     tiled = Restorer(network, tile=256, ensemble=ensemble)(picture, clip=False)
     assert np.abs(whole - tiled).max() < 1 / 255
@@ -132,12 +134,16 @@ def test_several_scales_in_tiles_equal_the_whole_within_one_of_255(ensemble: int
         np.testing.assert_allclose(whole, expected.detach(), atol=1e-5)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (33, 20), (1200, 3)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (33, 20), (1025, 9)])
+@torch.no_grad()
 def test_several_scales_take_any_size_kind_and_depth(height: int, width: int) -> None:
-    restorer = Restorer(small_net(scales=3, sigma_input=True))
+    network = small_net(scales=3, sigma_input=True)
+    restorer = Restorer(network, tile="off")
     colour = random_picture("uint16", height, width, 3)
-    as_floats = restorer(colour.astype(np.float32) / 65535, sigma=0.1)
-    np.testing.assert_allclose(restorer(colour, sigma=0.1) / 65535, as_floats, atol=1e-5)
+    image = torch.from_numpy(colour.astype(np.float32) / 65535).movedim(-1, 0)
+    expected = network(image[None], torch.tensor([0.1]))[0]
+    torch.testing.assert_close(restorer(image, sigma=0.1, clip=False), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(restorer(colour, sigma=0.1) / 65535, expected.movedim(0, -1).clip(0, 1), atol=1e-5)
     grey = random_picture("uint8", height, width)
     np.testing.assert_allclose(restorer(grey) / 255, restorer(grey.astype(np.float32) / 255), atol=0.51 / 255)
 
@@ -393,10 +399,11 @@ def test_a_missing_device_is_said() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_agrees_with_the_cpu() -> None:
-    picture = random_picture("float32", 64, 64, 3)
-    cuda = Restorer(small_net(), device="cuda", precision="fp32")(picture)
-    np.testing.assert_allclose(cuda, Restorer(small_net())(picture), atol=1e-4)
+@pytest.mark.parametrize(("scales", "ensemble"), [(1, 1), (3, 2)])
+def test_cuda_agrees_with_the_cpu(scales: int, ensemble: int) -> None:
+    picture, network = random_picture("float32", 64, 64, 3), small_net(scales=scales)
+    cuda = Restorer(network, device="cuda", precision="fp32", ensemble=ensemble)(picture)
+    np.testing.assert_allclose(cuda, Restorer(network, ensemble=ensemble)(picture), atol=1e-4)
 
 
 def test_arrays_come_as_they_lie() -> None:

@@ -88,7 +88,7 @@ def test_two_steps_of_muon_equal_the_definition() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [founding_net(12), half_resolution_net(16), replace(half_resolution_net(16), scales=2)]
+    "config", [founding_net(12), half_resolution_net(16), replace(half_resolution_net(16), scales=2, stem=4)]
 )
 def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(config: object) -> None:
     network = NAFNet(config)  # type: ignore[arg-type]  # both presets are NAFNetConfigs

@@ -619,7 +619,7 @@ def test_every_variant_of_a_comparison_is_a_recipe_and_another_one(
     assert len({recipe.as_toml() for recipe in recipes}) == len(recipes)
 
 
-def test_compare_recipes_gives_every_patch_size_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_recipes_times_the_steps_of_every_patch_size(monkeypatch: pytest.MonkeyPatch) -> None:
     patches = [{"start": 0, "size": 48, "batch_size": 4}, {"start": 0.25, "size": 96, "batch_size": 8}]
     recipe = compare_recipes.with_changes(load_config("denoise-fast"), patches=patches)
     seconds = {48: 0.2, 96: 0.6}

@@ -270,8 +270,8 @@ def mirrored_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def halved(image: Tensor) -> Tensor:
-    """Return (N,C,H,W) at half its size, the means of 2x2 pixels; odd sides are continued by a mirrored pixel."""
-    return F.avg_pool2d(mirrored_to_multiple(image, 2), 2)
+    """Return (N,C,H,W) at half its size, rounded up: means of 2x2 pixels, or of those there are at an odd border."""
+    return F.avg_pool2d(image, 2, ceil_mode=True)
 
 
 def enlarged(image: Tensor) -> Tensor:

@@ -124,8 +124,8 @@ class NAFNetConfig:
         sca_window: side in pixels of the picture over which channel attention averages; None for all of it.
         sca_limit: what the factors of channel attention stay within; None for unbounded ones, as published.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
-        scales: sizes of the picture, each half the next, that the same weights restore from the smallest up; what one
-            size is told to change, the next one takes into account. 1 for the whole size alone, as published.
+        scales: sizes of the picture, each half the next, that the same weights restore from the smallest up; each takes
+            into account what the one before it changed. 1 for the whole size alone, as published.
     """
 
     width: int
@@ -147,6 +147,8 @@ class NAFNetConfig:
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.scales < 1:
             raise ValueError(f"a network restores at 1 scale or more, not {self.scales}")
+        if self.scales > 1 and self.stem == 1 and not self.encoder and self.padding == "constant":
+            raise ValueError("several scales need sizes that can be halved: a stem, an encoder, or padding reflect")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
         if self.sca_limit is not None and self.sca_limit <= 0:
@@ -210,7 +212,7 @@ class NAFNet(nn.Module):
             nn.init.zeros_(self.noise_level.weight)
         self.coarse_intro = nn.Conv2d(pixels, width, 3, padding=1, bias=False) if config.scales > 1 else None
         self.blend = nn.Conv2d(width, config.stem**2, 3, padding=1) if config.scales > 1 else None
-        for added in (self.coarse_intro, self.blend):  # at first both scales count alike where the coarse one sees
+        for added in (self.coarse_intro, self.blend):  # sigmoid(0) is a half: at first two scales count alike
             for parameter in () if added is None else added.parameters():
                 nn.init.zeros_(parameter)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
@@ -258,7 +260,8 @@ class NAFNet(nn.Module):
         Args:
             image_NCHW: as for `forward`.
             sigma_N: as for `forward`.
-            coarse_change_NCHW: what restoring it at half this size has changed, enlarged; None where nothing did.
+            coarse_change_NCHW: what restoring it at half its size has changed, enlarged to this one, the same shape;
+                None at the smallest size. Zeros are not nothing: they say that the coarse part is right as it is.
 
         Returns:
             (N,C,H,W), the same size.
@@ -285,13 +288,13 @@ class NAFNet(nn.Module):
             change = change + share * (coarse - enlarged(halved(change)))
         return (change + padded)[..., :height, :width]
 
-    def _coarse_change(self, image_NCHW: Tensor, sigma_N: Tensor | None, num_scales: int) -> Tensor | None:
-        """Return what restoring a picture at half its size, and that after a quarter, would change; None after none."""
-        if not num_scales:
+    def _coarse_change(self, image_NCHW: Tensor, sigma_N: Tensor | None, num_smaller: int) -> Tensor | None:
+        """Return what restoring a picture at `num_smaller` smaller sizes changes, enlarged; None where that is 0."""
+        if not num_smaller:
             return None
         half = halved(image_NCHW)
         sigma_N = None if sigma_N is None else sigma_N / 2  # the mean of four pixels
-        change = self.refine(half, sigma_N, self._coarse_change(half, sigma_N, num_scales - 1)) - half
+        change = self.refine(half, sigma_N, self._coarse_change(half, sigma_N, num_smaller - 1)) - half
         height, width = image_NCHW.shape[-2:]
         return enlarged(change)[..., :height, :width]
 

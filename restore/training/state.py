@@ -93,7 +93,7 @@ class TrainState:
     def start_from(self, name_or_path: str | Path) -> None:
         """Take the weights of a file instead of random ones; blocks that the file lacks stay new ones.
 
-        A new block adds nothing, or next to nothing, at first.
+        A new block adds nothing, or next to nothing, at first; a new scale counts as much as the next larger one.
 
         Raises:
             WeightsError: they cannot be read, or are of another network.

@@ -189,6 +189,7 @@ def test_a_block_trains_on_maps_of_any_size(name: str) -> None:
     [
         "founding",
         "half-naf",
+        "several scales",
         *(f"block {name}" for name in ("lska 11", "deformable, separable", "gated", "naf, group norm")),
     ],
 )

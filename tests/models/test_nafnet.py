@@ -110,6 +110,11 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
         ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
         ({"scales": 0}, ValueError, "1 scale or more, not 0"),
+        (
+            {"scales": 2, "stem": 1, "encoder": [], "decoder": [], "padding": "constant"},
+            ValueError,
+            "sizes that can be halved",
+        ),
         ({"sca_limit": 0}, ValueError, "sca_limit must be larger than 0, not 0"),
         ({"middle": {"num_blocks": 1, "kernel_size": 0}}, ValueError, "kernel_size, dilation and expansion of 1"),
         ({"middle": {"num_blocks": 1, "attention": "lska"}}, ValueError, "one of 7, 11, .* for lska, not 21"),
