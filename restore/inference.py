@@ -384,6 +384,7 @@ def _as_given(restored_NCHW: Tensor, image: Image) -> Image:
 def _as_batch(image: Array | Tensor) -> Tensor:
     """See a picture as (N,C,H,W), copied only where torch cannot take it as it lies."""
     if isinstance(image, Tensor):
+        image = image.detach()  # nothing here is trained
         batch = image if image.ndim == 4 else image[None]
     else:
         array = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])

@@ -26,6 +26,7 @@ import torch
 from benchmarking import hardware, markdown_table
 from evaluate import evaluate, our_method
 from protocols import CBSD68, REAL_PAIRS, SHARED, chained, gaussian, pairs
+from publish_weights import SIGMAS
 from score_tables import INPUT
 
 from restore.config import PatchStage, TrainConfig, load_config
@@ -38,7 +39,6 @@ from restore.weights import load_weights
 DATA = SHARED / "data" / "train"
 LIMIT = 20
 STEPS_BEFORE, STEPS_TIMED = 2, 9  # of the few steps that are timed
-SIGMAS = (15, 25, 50)
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 12], "rotation": 0, "zoom": 0}]})
 LKA = 'kind="lka", expansion=1, feed_forward="gated", inner_skip=false'
 
@@ -50,12 +50,10 @@ def _patches(*stages: tuple[float, int, int]) -> str:
 
 def _blocks(encoder: Sequence[int], middle: int, decoder: Sequence[int], width: int) -> list[str]:
     """Return the settings of a net of NAFBlocks behind the stem of its preset."""
-    lists = ("[" + ", ".join(f"{{num_blocks={num}}}" for num in side) + "]" for side in (encoder, decoder))
-    above, below = lists
+    stages = {"encoder": encoder, "decoder": decoder}
     return [
-        f"network.encoder={above}",
+        *(f"network.{side}=[{', '.join(f'{{num_blocks={num}}}' for num in nums)}]" for side, nums in stages.items()),
         f"network.middle={{num_blocks={middle}}}",
-        f"network.decoder={below}",
         f"network.width={width}",
     ]
 

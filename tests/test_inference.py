@@ -174,6 +174,20 @@ def test_a_scale_on_which_the_network_explodes_changes_nothing() -> None:
     torch.testing.assert_close(restored, whole_size.detach(), atol=1e-5, rtol=0)
 
 
+def test_pictures_that_gradients_are_asked_of_are_restored_without_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    halves: list[Tensor] = []
+    halved = inference._halved
+
+    def watched(source: Tensor) -> Tensor:
+        halves.append(halved(source))
+        return halves[-1]
+
+    monkeypatch.setattr(inference, "_halved", watched)
+    picture = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    assert not Restorer(small_net(scales=3))(picture).requires_grad
+    assert [half.requires_grad for half in halves] == [False, False]
+
+
 class AlongTheRows(nn.Module):
     """Shifts a picture to the right by a pixel, so that orientation matters."""
 

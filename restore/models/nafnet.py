@@ -272,7 +272,8 @@ class NAFNet(nn.Module):
         if sigma_N is not None:
             x = x + self._embed(sigma_N)
         coarse = None if coarse_change_NCHW is None else self._pad(coarse_change_NCHW)
-        if coarse is not None and self.coarse_intro is not None:
+        if coarse is not None:
+            assert self.coarse_intro is not None, "a network of one scale knows no coarse change"
             x = x + self.coarse_intro(F.pixel_unshuffle(coarse, self.config.stem))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
@@ -283,7 +284,8 @@ class NAFNet(nn.Module):
         for decoder, up in zip(self.decoders, self.ups, strict=True):
             x = decoder(up(x) + skips.pop())
         change = F.pixel_shuffle(self.ending(x), self.config.stem)
-        if coarse is not None and self.blend is not None:
+        if coarse is not None:
+            assert self.blend is not None
             share = F.pixel_shuffle(self.blend(x), self.config.stem).sigmoid()
             change = change + share * (coarse - enlarged(halved(change)))
         return (change + padded)[..., :height, :width]
