@@ -29,6 +29,7 @@ Image = TypeVar("Image", Array, Tensor)
 MIN_TILE = 256  # smaller ones would show: their borders spoil too much
 MAX_AUTO_TILE = 1024
 OVERLAP = 128
+OVERLAP_OF_SCALES = 192  # what a network changes at smaller sizes reaches further
 ROWS_HALVED = 512  # of a picture that become floats at a time
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
 TLC_LIMIT = 2.0  # photographs reach 0.5 there; beyond, published networks with TLC paint coloured mosaics
@@ -312,7 +313,9 @@ class Restorer:
         def rounded(length: int) -> int:
             return -(-length // self.multiple) * self.multiple
 
-        return Tiling(rounded(size), min(rounded(OVERLAP), rounded(size) - self.multiple), self.multiple)
+        overlap = OVERLAP_OF_SCALES if self.num_scales > 1 else OVERLAP
+        shared = rounded(min(overlap, size // 2))
+        return Tiling(rounded(size), min(shared, rounded(size) - self.multiple), self.multiple)
 
     def _tile_size(self, height: int, width: int) -> int:
         if isinstance(self.tile, int):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from restore import inference
 from restore.errors import DeviceError, ImageError, UsageError
-from restore.inference import Restorer, find_device
+from restore.images import read_photo
+from restore.inference import Restorer, find_device, load
 from restore.models import PRESETS, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.types import Precision
@@ -119,6 +120,15 @@ def test_tiles_equal_the_whole_within_one_of_255(stem: Any) -> None:
     picture = random_picture("float32", 300, 420, 3)
     whole = Restorer(network, tile="off")(picture, clip=False)
     tiled = Restorer(network, tile=256)(picture, clip=False)
+    assert np.abs(whole - tiled).max() < 1 / 255
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise-fast", "denoise-lka", "deblur-fast"])
+def test_shipped_weights_in_tiles_equal_the_whole_within_one_of_255(shared: Path, name: str) -> None:
+    photo = read_photo(shared / "data" / "test" / "gopro" / "blur" / "GOPR0385_11_00_000190.webp")
+    picture = photo.pixels[:, :900].astype(np.float32) / 255
+    whole = load(name, tile="off")(picture, clip=False)
+    tiled = load(name, tile=512)(picture, clip=False)
     assert np.abs(whole - tiled).max() < 1 / 255
 
 
