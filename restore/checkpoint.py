@@ -48,7 +48,8 @@ def save_checkpoint(
         written = [path.with_name(f"{path.name}.{index + 1}of{num}") for index in range(num)]
         for index, piece in enumerate(written):
             write_atomically(piece, content[index * max_bytes : (index + 1) * max_bytes])
-    for old in list_checkpoints(run_dir, kind)[:-NUM_KEPT]:
+    earlier = [old for old in list_checkpoints(run_dir, kind) if step_of(old) < state["step"]]
+    for old in earlier[: 1 - NUM_KEPT]:
         _remove(old)
     for stale in {path, *_all_pieces(path)}.difference(written):  # of the same step, cut in another way
         stale.unlink(missing_ok=True)

@@ -210,8 +210,7 @@ class Restorer:
     def _restore(
         self, source: Tensor, *, sigma: float | None, strength: float, clip: bool
     ) -> tuple[Tensor, tuple[str, ...]]:
-        height, width = source.shape[-2:]
-        size = self._tile_size(height, width)
+        size = self._tile_size(len(source), *source.shape[-2:])
         while True:
             try:
                 return self._restore_tiled(source, size, sigma=sigma, strength=strength, clip=clip)
@@ -317,14 +316,18 @@ class Restorer:
         shared = rounded(min(overlap, size // 2))
         return Tiling(rounded(size), min(shared, rounded(size) - self.multiple), self.multiple)
 
-    def _tile_size(self, height: int, width: int) -> int:
+    def _tile_size(self, num: int, height: int, width: int) -> int:
+        """Return the side of the tiles, halved where memory is short: equal pictures nearly always get equal ones."""
         if isinstance(self.tile, int):
             return self.tile
-        longest = max(height, width)
+        size = max(height, width)
         if self.tile == "off":
-            return longest
-        affordable = int((_free_memory(self.device) / 4 / BYTES_PER_PIXEL) ** 0.5)
-        return max(MIN_TILE, min(longest, affordable, self.largest_tile))
+            return size
+        affordable_px = _free_memory(self.device) / 4 / BYTES_PER_PIXEL
+        size = min(size, self.largest_tile)
+        while size > MIN_TILE and num * min(size, height) * min(size, width) > affordable_px:
+            size //= 2
+        return max(MIN_TILE, size)
 
 
 class _StatisticsDisagreeError(Exception):

@@ -36,6 +36,7 @@ from restore import inference
 from restore.degradations import Chain
 from restore.ensemble import ENSEMBLES
 from restore.errors import RestoreError, UsageError
+from restore.training.material import recorded_sources
 from restore.types import Task
 from restore.weights import CATALOGUE, WeightsInfo, load_weights, save_weights
 
@@ -60,6 +61,8 @@ LICENCES = {
     "gb82": ("gb82", "CC0"),
     "gopro240": ("frames of GoPro at 240/s, not of the test pairs", "none stated"),
 }  # of the folders that we train on; any other is named as it is
+ADD_NOTHING_AT_FIRST = ("noise_level.", "coarse_intro.", "blend.")
+OF_THE_SAMPLES = {"told_share": "σ told to {}", "grey_share": "{} grey", "patterns_share": "{} drawn patterns"}
 OF_PAIRS = "that of the pairs it learnt from"
 CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
 
@@ -128,7 +131,7 @@ def publish(run: Path, options: Options = Options()) -> int:
 
     Raises:
         WeightsError: the run's weights cannot be read, or the shipped ones.
-        UsageError: the folder of pairs holds none, or none that differ.
+        UsageError: the folder of pairs holds none, or none that differ, or an option is not for this task.
     """
     network, info = load_weights(run)
     name = options.name or info.name
@@ -145,6 +148,8 @@ def publish(run: Path, options: Options = Options()) -> int:
         document["ensemble"] = options.ensemble
     task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
+    if task is Task.DEBLUR and decides_by == "gaussian":
+        raise UsageError("--decide-by gaussian: weights to deblur are decided by real pairs; leave it out")
     real = real_pairs(task, options)
     if (real is None) if decides_by == "real" else not options.folder.is_dir():
         missing = (options.pairs or REAL_PAIRS[task]) if decides_by == "real" else options.folder
@@ -171,7 +176,8 @@ def publish(run: Path, options: Options = Options()) -> int:
     if options.dry_run:
         print(f"would write {target} in {'half' if stores_half else 'full'} precision, and its card")
         return 0
-    save_weights(target, network.half() if stores_half else network, describe(document, scores))
+    shipped_document = describe(document, scores, recorded_sources(run if run.is_dir() else run.parent))
+    save_weights(target, network.half() if stores_half else network, shipped_document)
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
     return 0
@@ -180,7 +186,7 @@ def publish(run: Path, options: Options = Options()) -> int:
 def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
     """Return the weights between those of a network and those that it started from: often better than either.
 
-    Blocks that were new add half as much; they began by adding nothing.
+    Blocks and scales that were new add half as much; they began by adding nothing.
 
     Raises:
         UsageError: the network cannot have started from those.
@@ -194,8 +200,9 @@ def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         raise UsageError("--halfway-from: these weights are those of another network; name what the run started from")
     between = {}
     for key, weight in ended.items():
-        new_scale = torch.zeros_like(weight) if key.endswith((".beta", ".gamma")) else weight
-        between[key] = (began.get(key, new_scale) + weight) / 2
+        began_at_zero = key.endswith((".beta", ".gamma")) or key.startswith(ADD_NOTHING_AT_FIRST)
+        as_new = torch.zeros_like(weight) if began_at_zero else weight
+        between[key] = (began.get(key, as_new) + weight) / 2
     return between
 
 
@@ -304,13 +311,14 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def describe(document: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document of a weight file to be shipped, from that of the run."""
+def describe(document: Mapping[str, Any], scores: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
+    """Return the document of a weight file to be shipped, from that of the run and the places of its pictures."""
     training = document["training"]
+    degradations = describe_degradations(training["config"], has_frames="frames" in sources)
     return {
         **document,
         "data": data_and_licences(training["photographs"]),
-        "degradation": OF_PAIRS if training.get("paired") else describe_degradations(training["config"]),
+        "degradation": OF_PAIRS if training.get("paired") else degradations,
         "scores": dict(scores),
     }
 
@@ -323,8 +331,12 @@ def data_and_licences(photographs: Mapping[str, int]) -> list[dict[str, object]]
     ]
 
 
-def describe_degradations(config: Mapping[str, Any]) -> str:
+def describe_degradations(config: Mapping[str, Any], *, has_frames: bool = False) -> str:
     """Say in words what the recorded configuration of a run did to its samples.
+
+    Args:
+        config: of the run.
+        has_frames: whether it was given frames of a video.
 
     >>> chain = {"weight": 3, "steps": [{"kind": "gaussian-noise", "sigma": [0, 55]}]}
     >>> describe_degradations({"degradations": [chain, {"steps": []}], "data": {"told_share": 0.25}})
@@ -335,18 +347,22 @@ def describe_degradations(config: Mapping[str, Any]) -> str:
     chains = [Chain.model_validate(chain) for chain in config["degradations"]]
     if not chains:
         return OF_PAIRS
-    total = sum(chain.weight for chain in chains)
-    parts = [f"{chain.weight / total:.0%}".replace("%", " %") + f": {describe_steps(chain)}" for chain in chains]
-    if len(parts) == 1:
-        parts = [describe_steps(chains[0])]
     data = config.get("data", {})
-    if data.get("told_share"):
-        parts.append(f"σ told to {100 * data['told_share']:g} % of the samples")
-    if data.get("grey_share"):
-        parts.append(f"{100 * data['grey_share']:g} % of the samples grey")
-    if data.get("patterns_share"):
-        parts.append(f"{100 * data['patterns_share']:g} % of the samples drawn patterns")
-    return "; ".join(parts)
+    frames = (1 - data.get("patterns_share", 0)) * data["frames_share"] if has_frames else 0
+    total = sum(chain.weight for chain in chains) / (1 - frames)
+    parts = [(frames, _describe_frames(data))] if has_frames else []
+    parts += [(chain.weight / total, describe_steps(chain)) for chain in chains]
+    words = [f"{100 * share:.0f} %: {what}" if len(parts) > 1 else what for share, what in parts]
+    for key, what in OF_THE_SAMPLES.items():
+        if data.get(key):
+            words.append(what.format(f"{100 * data[key]:g} % of the samples"))
+    return "; ".join(words)
+
+
+def _describe_frames(data: Mapping[str, Any]) -> str:
+    fewest, most = data["frames_num"]
+    means = f"the mean of {fewest}–{most} frames of a video, {' to '.join(map(str, data['frames_skip']))} apart"
+    return f"{means} ({100 * data['frames_display']:g} % not in linear light), then what does not blur of the others"
 
 
 def renew_card(path: Path, info: WeightsInfo) -> None:

@@ -82,6 +82,13 @@ def test_what_came_later_can_be_discarded(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000008.pt", "checkpoint-00000010.pt"]
 
 
+def test_an_earlier_state_is_kept_beside_later_ones(tmp_path: Path) -> None:
+    for step in (8, 9, 3):
+        save_checkpoint(tmp_path, {"step": step})
+    discard_later(tmp_path, 3)
+    assert load_checkpoint(tmp_path) == {"step": 3}
+
+
 def test_kinds_do_not_mix(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, {"step": 7}, kind="stable")
     assert load_checkpoint(tmp_path) is None

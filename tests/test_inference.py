@@ -407,6 +407,25 @@ def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
         Restorer(NeedsSmallTiles(0))(random_picture("uint8", 100, 100, 3))
 
 
+@pytest.mark.parametrize(
+    ("free_gb", "num", "side"),
+    [(20, 1, 1024), (5.2, 1, 1024), (4.0, 1, 512), (3.0, 1, 512), (5.2, 4, 512), (0.1, 1, 256)],
+)
+def test_automatic_tiles_are_halved_where_memory_is_short(
+    monkeypatch: pytest.MonkeyPatch, free_gb: float, num: int, side: int
+) -> None:
+    monkeypatch.setattr(inference, "_free_memory", lambda _: int(free_gb * 1e9))
+    sides = []
+
+    class Looks(Identity):
+        def forward(self, x: Tensor) -> Tensor:
+            sides.append(x.shape[-1])
+            return x
+
+    Restorer(Looks())(torch.zeros(num, 3, 1100, 1100))
+    assert max(sides) == side
+
+
 def test_devices() -> None:
     assert find_device("cpu").type == "cpu"
     for wrong in ("gpu", "cuda:x", "tpu:0"):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import doctest
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def small(shared: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     for name, (height, width) in {"101085": (96, 128), "102061": (81, 63)}.items():
         photo = read_photo(shared / "data" / "test" / "cbsd68" / f"{name}.jpg")
-        crop = dataclasses.replace(photo, pixels=np.ascontiguousarray(photo.pixels[:height, :width]), format="png")
+        crop = replace(photo, pixels=np.ascontiguousarray(photo.pixels[:height, :width]), format="png")
         write_photo(folder / f"{name}.png", crop)
     return folder
 
@@ -89,7 +90,7 @@ def pairs(small: Path, tmp_path: Path) -> Callable[[str, str], Path]:
             blurred = gaussian_blur(planes, 1.5).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
             for name, pixels in ((better, photo.pixels), (worse, blurred)):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-                write_photo(folder / name / path.name, dataclasses.replace(photo, pixels=pixels))
+                write_photo(folder / name / path.name, replace(photo, pixels=pixels))
         return folder
 
     return make
@@ -465,6 +466,43 @@ def test_halfway_a_new_block_adds_half_as_much() -> None:
     assert (between["middle_blks.1.beta"] == 0.5).all()
 
 
+def test_halfway_a_new_scale_adds_half_as_much() -> None:
+    one = half_resolution_net(8, (0, 0), 1, (0, 0))
+    old, new = NAFNet(one), NAFNet(replace(one, scales=2, sigma_input=True))
+    with torch.no_grad():
+        for param in new.parameters():
+            param.fill_(1.0)
+    between = publish_weights.halfway(new, old)
+    for key in ("noise_level.weight", "coarse_intro.weight", "blend.weight"):
+        assert (between[key] == 0.5).all(), key
+
+
+def test_publish_decides_weights_to_deblur_by_real_pairs_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = half_resolution_net(8, (0, 0), 1, (0, 0))
+    document = {"name": "small", "task": "deblur", "architecture": "nafnet", "network": config.as_dict()}
+    weights.save_weights(tmp_path / "small.safetensors", NAFNet(config), document)
+    assert publish_weights.main([str(tmp_path / "small.safetensors"), "--decide-by", "gaussian"]) == 2
+    assert "are decided by real pairs; leave it out" in capsys.readouterr().err
+
+
+def test_the_shares_of_degradations_count_the_frames_of_videos() -> None:
+    chains = [{"weight": weight, "steps": []} for weight in (3, 1)]
+    data = {
+        "patterns_share": 0.1,
+        "frames_share": 0.5,
+        "frames_num": [1, 9],
+        "frames_skip": [1, 2],
+        "frames_display": 0.8,
+    }
+    config = {"degradations": chains, "data": data}
+    told = publish_weights.describe_degradations(config, has_frames=True)
+    assert [int(share) for share in re.findall(r"([0-9]+) %: ", told)] == [45, 41, 14]
+    assert "45 %: the mean of 1–9 frames of a video, 1 to 2 apart (80 % not in linear light)" in told
+    assert publish_weights.describe_degradations(config).startswith("75 %: nothing; 25 %: nothing; 10 % of the samples")
+
+
 @pytest.mark.parametrize(
     "start", [half_resolution_net(8, (1, 0), 2, (0, 0)), half_resolution_net(16, (0, 0), 2, (0, 0))]
 )
@@ -487,7 +525,7 @@ def test_publish_decides_by_real_pairs_only_where_asked(
         photo = read_photo(path)
         pixels = photo.pixels.copy()
         pixels[0, 0, 0] ^= 1  # nothing that a network could improve
-        write_photo(path, dataclasses.replace(photo, pixels=pixels))
+        write_photo(path, replace(photo, pixels=pixels))
     assert publish_weights.main(arguments) == 0
     assert "doing nothing is better" in capsys.readouterr().out
     assert not list(shipped.iterdir())

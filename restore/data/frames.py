@@ -93,6 +93,11 @@ class Frames:
         """Return the number of pairs."""
         return self.ends[-1]
 
+    @property
+    def num_frames(self) -> int:
+        """The number of frames that means are made of."""
+        return sum(len(video.frames) for video in self.videos)
+
     def name(self, index: int) -> str:
         """Return the path of the middle frame, and what was averaged around it where."""
         video, run, tile = self._find(index)

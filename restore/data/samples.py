@@ -17,6 +17,7 @@ from restore.data.sources import Picture, Source, Tolerant
 from restore.degradations import Chain, draw
 
 UNTOLD = -1.0
+JPEG_UNIT_PX = 16  # with colours at half the size
 
 _WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
@@ -94,7 +95,8 @@ class TrainSamples(Dataset[Sample]):
     ) -> None:
         self.pictures = Tolerant(source)
         self.chains = chains
-        self.margin_px = max((math.ceil(chain.reach_px) for chain in chains or ()), default=0)
+        reach_px = max((chain.reach_px for chain in chains or ()), default=0)
+        self.margin_px = JPEG_UNIT_PX * math.ceil(reach_px / JPEG_UNIT_PX)  # blocks start where those of files do
         self.seed = seed
         self.told_share = told_share
         self.grey_share = grey_share

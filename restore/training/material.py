@@ -130,7 +130,7 @@ class Material:
         return cls(
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),
-            pictures | {frames.resolve().name: len(moving.photos)},
+            pictures | {frames.resolve().name: moving.num_frames},
             sources=sources,
         )
 

@@ -21,6 +21,8 @@ from restore.training.material import Material, validate
 from restore.training.state import TrainState
 from restore.weights import save_weights
 
+MOST_TIME_SAVING = 0.03  # share of a run
+
 
 class Keeper:
     """Keeps what a run has reached; only the leading process writes.
@@ -41,14 +43,16 @@ class Keeper:
         self.logbook = logbook
         self.losses: list[float] = []
         self.saved_at: float | None = None
+        self.seconds_of_saving = 0.0  # validation included
         self.saved_step = -1
         self.was_stable = False
 
     def is_due(self, state: TrainState) -> bool:
-        """Return whether the time between two checkpoints has passed."""
+        """Return whether the time between two checkpoints has passed, longer where they are slow."""
         if self.saved_at is None:
             self.saved_at = state.seconds
-        return self.team.leads and state.seconds - self.saved_at >= 60 * self.config.checkpoint.minutes
+        between = max(60 * self.config.checkpoint.minutes, self.seconds_of_saving / MOST_TIME_SAVING)
+        return self.team.leads and state.seconds - self.saved_at >= between
 
     def save(self, state: TrainState, bad: Mapping[str, str]) -> None:
         """Validate, and write state, weights and card; weights that are not finite never replace good ones.
@@ -98,8 +102,8 @@ class Keeper:
     def go_on_from(self, state: TrainState) -> None:
         """Make the state the newest of the run, where it is an earlier one that the run went back to."""
         if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
-            discard_later(self.run_dir, state.step)
             self._write_state(state, "checkpoint")
+            discard_later(self.run_dir, state.step)
 
     def _write_state(self, state: TrainState, kind: str) -> None:
         max_mb = self.config.checkpoint.max_mb

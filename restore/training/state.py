@@ -226,7 +226,7 @@ def build_optimisers(network: NAFNet, config: TrainConfig) -> list[Optimizer]:
         return build_muon(network, lr=chosen.lr, adamw_lr=chosen.adamw_lr, betas=chosen.betas)
     parameters = list(network.parameters())
     if chosen.kind == "adamw":
-        return [AdamW(parameters, lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay)]
+        return [AdamW(parameters, lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay, fused=True)]
     return [Adam(parameters, lr=chosen.lr, betas=chosen.betas)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -90,24 +91,36 @@ def test_noise_has_the_level_that_the_network_is_told() -> None:
     assert told.min() < 0.02
 
 
-def test_the_margin_is_the_greatest_reach_of_the_chains() -> None:
+def test_the_margin_is_the_greatest_reach_of_the_chains_in_whole_units_of_jpeg() -> None:
     defocus = Chain(steps=(DefocusBlur(radius=(0.5, 3.2)), GaussianBlur(sigma=(0.0, 1.5)), *NOISE[0].steps))
-    assert TrainSamples(photos(random(9, 9)), [*CLEAN, *BLUR, defocus], seed=0).margin_px == 8
+    assert TrainSamples(photos(random(9, 9)), [*CLEAN, *BLUR, defocus], seed=0).margin_px == 16
+    assert TrainSamples(photos(random(9, 9)), [Chain(steps=(DefocusBlur(radius=(9, 19)),))], seed=0).margin_px == 32
     for chains in (None, CLEAN, NOISE):
         assert TrainSamples(photos(random(9, 9)), chains, seed=0).margin_px == 0
 
 
 def test_what_lies_beside_a_patch_moves_into_it() -> None:
-    picture = np.zeros((20, 20, 3), np.uint8)  # room for one patch of 8 and a margin of 6 on each side
-    picture[5, 9] = 255  # right above it
+    picture = np.zeros((40, 40, 3), np.uint8)  # room for one patch of 8 and a margin of 16 on each side
+    picture[15, 19] = 255  # right above it
     samples = TrainSamples(photos(picture), BLUR, seed=0)
-    whole = gaussian_blur(torch.from_numpy(picture).permute(2, 0, 1) / 255, 2.0)[:, 6:14, 6:14]
+    whole = gaussian_blur(torch.from_numpy(picture).permute(2, 0, 1) / 255, 2.0)[:, 16:24, 16:24]
     for index in range(16):
         sample = samples[Request(index, 8)]
         assert sample.degraded.shape == sample.reference.shape == (3, 8, 8)
         assert not sample.reference.any()
         assert sample.degraded.max() > 0.02
         torch.testing.assert_close(sample.degraded.flatten().sort().values, whole.flatten().sort().values)
+
+
+def test_the_blocks_of_jpeg_start_where_those_of_files_do() -> None:
+    smooth = cv2.resize(random(12, 12), (200, 200), interpolation=cv2.INTER_CUBIC)
+    chain = Chain(steps=(GaussianBlur(sigma=(0.1, 0.1)), Jpeg(quality=(10, 10))))
+    samples = TrainSamples(photos(smooth), [chain], seed=0)
+    columns = torch.zeros(63)
+    for index in range(8):
+        columns += samples[Request(index, 64)].degraded.diff(dim=-1).abs().sum((0, 1))
+    edges = columns[7::8].mean()
+    assert all(edges > 1.1 * columns[start::8].mean() for start in range(7))
 
 
 def test_the_reference_of_a_patch_with_a_margin_is_cut_like_the_blurred_one() -> None:

@@ -14,10 +14,13 @@ from torch import Tensor
 from restore.checkpoint import list_checkpoints
 from restore.config import TrainConfig
 from restore.data import Batch
+from restore.distributed import Team
 from restore.errors import DivergedError, UsageError, WeightsError
+from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
 from restore.training import Material, TrainState, loop, train
 from restore.training.loop import learning_rate_factor, train_step
+from restore.training.outcome import Keeper
 from restore.weights import load_weights
 
 
@@ -166,6 +169,20 @@ def test_a_stable_run_goes_on_from_before_its_decay(config: TrainConfig, materia
     records = [json.loads(line) for line in (tmp_path / "continued" / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if record["event"] == "start"] == [0, 3, 4]
     assert records[-1]["step"] == 12
+
+
+def test_checkpoints_take_a_small_share_of_the_time(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
+    keeper = Keeper(changed(config, checkpoint={"minutes": 3}), material, tmp_path, Team(), logbook)
+    state = TrainState.fresh(config)
+
+    def is_due(seconds: float) -> bool:
+        state.seconds = seconds
+        return keeper.is_due(state)
+
+    assert [is_due(seconds) for seconds in (0, 179, 180)] == [False, False, True]
+    keeper.seconds_of_saving = 15
+    assert [is_due(seconds) for seconds in (180, 499, 500)] == [False, False, True]
 
 
 def test_training_may_start_from_other_weights(config: TrainConfig, material: Material, tmp_path: Path) -> None:
