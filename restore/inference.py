@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -184,15 +185,31 @@ class Restorer:
         return restored
 
     def restore(
-        self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True
+        self,
+        image: Image,
+        *,
+        sigma: float | None = None,
+        strength: float = 1.0,
+        clip: bool = True,
+        on_progress: Callable[[float], None] | None = None,
     ) -> tuple[Image, tuple[str, ...]]:
-        """Restore like a call does, and return what a person should know of the result instead of warning of it."""
+        """Restore like a call does, and return what a person should know of the result instead of warning of it.
+
+        Args:
+            image: as for a call, like the next three.
+            sigma: see there.
+            strength: see there.
+            clip: see there.
+            on_progress: is told after each tile which share of the work is done, from 0 to 1.
+        """
         check_strength(strength)
         if sigma is not None and not 0 <= sigma <= 1:
             raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
         if sigma is not None and not self.knows_sigma:
             raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
-        restored, notes = self._restore_by_sound_statistics(_as_batch(image), sigma=sigma, strength=strength, clip=clip)
+        restored, notes = self._restore_by_sound_statistics(
+            _as_batch(image), sigma=sigma, strength=strength, clip=clip, on_progress=on_progress
+        )
         return _as_given(restored, image), notes
 
     def _restore_by_sound_statistics(self, source: Tensor, **options: Any) -> tuple[Tensor, tuple[str, ...]]:  # noqa: ANN401
@@ -208,12 +225,19 @@ class Restorer:
             return restored, (str(error), *notes)
 
     def _restore(
-        self, source: Tensor, *, sigma: float | None, strength: float, clip: bool
+        self,
+        source: Tensor,
+        *,
+        sigma: float | None,
+        strength: float,
+        clip: bool,
+        on_progress: Callable[[float], None] | None,
     ) -> tuple[Tensor, tuple[str, ...]]:
         size = self._tile_size(len(source), *source.shape[-2:])
         while True:
             try:
-                return self._restore_tiled(source, size, sigma=sigma, strength=strength, clip=clip)
+                work = _Work(self._num_pixels(source, size), on_progress)
+                return self._restore_tiled(source, size, work, sigma=sigma, strength=strength, clip=clip)
             except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
                 if not is_out_of_memory(error):
                     raise
@@ -223,20 +247,31 @@ class Restorer:
                 size = max(MIN_TILE, size // 2)
 
     def _restore_tiled(
-        self, source: Tensor, size: int, *, sigma: float | None, strength: float, clip: bool
+        self, source: Tensor, size: int, work: _Work, *, sigma: float | None, strength: float, clip: bool
     ) -> tuple[Tensor, tuple[str, ...]]:
-        coarse_change = self._change_of_half(source, size, sigma, self.num_scales - 1)
-        restored, failures = self._refine(source, coarse_change, size, sigma, strength=strength, clip=clip)
+        coarse_change = self._change_of_half(source, size, work, sigma, self.num_scales - 1)
+        restored, failures = self._refine(source, coarse_change, size, work, sigma, strength=strength, clip=clip)
         return restored, _note_of_failures(failures)
 
-    def _change_of_half(self, source: Tensor, size: int, sigma: float | None, num_smaller: int) -> Tensor | None:
+    def _num_pixels(self, source: Tensor, size: int) -> int:
+        """Return how many pixels the network will see, those of overlaps and of smaller sizes too."""
+        total, (height, width) = 0, source.shape[-2:]
+        for _ in range(self.num_scales):
+            down, across = (self._tiling(size).spans(length) for length in (height, width))
+            total += sum(rows.stop - rows.start for rows in down) * sum(tile.stop - tile.start for tile in across)
+            height, width = -(-height // 2), -(-width // 2)
+        return total
+
+    def _change_of_half(
+        self, source: Tensor, size: int, work: _Work, sigma: float | None, num_smaller: int
+    ) -> Tensor | None:
         """Return what restoring the whole picture at half its size changes, zeros where the network fails."""
         if not num_smaller:
             return None
         half = _halved(source).expand(-1, 3, -1, -1)  # grey as colour, like in training
         sigma = None if sigma is None else sigma / 2  # the mean of four pixels
-        coarse_change = self._change_of_half(half, size, sigma, num_smaller - 1)
-        restored, _ = self._refine(half, coarse_change, size, sigma, strength=1, clip=False)
+        coarse_change = self._change_of_half(half, size, work, sigma, num_smaller - 1)
+        restored, _ = self._refine(half, coarse_change, size, work, sigma, strength=1, clip=False)
         return restored.sub_(half)
 
     def _refine(
@@ -244,6 +279,7 @@ class Restorer:
         source: Tensor,
         coarse_change: Tensor | None,
         size: int,
+        work: _Work,
         sigma: float | None,
         *,
         strength: float,
@@ -258,6 +294,7 @@ class Restorer:
             tile = _to_unit(source[..., rows, columns].to(self.device))
             output, is_sound = self._run(tile, _enlarged(coarse_change, rows, columns, self.device), sigma)
             failures.append(~is_sound)
+            work.count(tile)
             output = output if strength == 1 else torch.lerp(tile, output, strength)
             return (output if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), output, tile)).cpu()
 
@@ -330,6 +367,20 @@ class Restorer:
         return max(MIN_TILE, size)
 
 
+class _Work:
+    """Counts the pixels that are done of all that there are."""
+
+    def __init__(self, num_pixels: int, on_progress: Callable[[float], None] | None) -> None:
+        self.num_pixels = num_pixels
+        self.on_progress = on_progress
+        self.num_done = 0
+
+    def count(self, tile: Tensor) -> None:
+        self.num_done += tile.shape[-2] * tile.shape[-1]
+        if self.on_progress is not None:
+            self.on_progress(self.num_done / self.num_pixels)
+
+
 class _StatisticsDisagreeError(Exception):
     """TLC would leave mosaics."""
 
@@ -341,7 +392,7 @@ def _note_of_failures(failures_TN: Tensor) -> tuple[str, ...]:
         return ()
     all_of_them = num_tiles * num_pictures
     where = "" if num_failed == all_of_them else f" in {num_failed} of {all_of_them} tiles"
-    return (f"left as it was{where}: the network fails on what is there",)
+    return (f"left as it was{where}: the network fails on what is there; other weights may not",)
 
 
 def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:

@@ -122,12 +122,20 @@ def restore_files(
     sigma: float | None = None,
     strength: float = 1.0,
     options: FileOptions | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Iterator[FileResult]:
-    """Restore the files of a plan one after the other; arguments, results and errors as `restore_folder`."""
+    """Restore the files of a plan one after the other; arguments, results and errors as `restore_folder`.
+
+    `on_progress` is told after each tile how many files are done, the one at work counting by its share.
+    """
     check_strength(strength)
 
-    def change(_job: Job, photo: Photo) -> Photo:
-        return restore_photo(photo, restorer, sigma=sigma, strength=strength)
+    def change(job: Job, photo: Photo) -> Photo:
+        def tell(share: float) -> None:
+            if on_progress is not None:
+                on_progress(job.number + share)
+
+        return restore_photo(photo, restorer, sigma=sigma, strength=strength, on_progress=tell)
 
     return process_files(plan, change, options or FileOptions())
 
@@ -190,8 +198,15 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
         writer.shutdown(cancel_futures=True)
 
 
-def restore_photo(photo: Photo, restorer: Restorer, *, sigma: float | None = None, strength: float = 1.0) -> Photo:
-    """Restore the pixels of a photograph and keep all else.
+def restore_photo(
+    photo: Photo,
+    restorer: Restorer,
+    *,
+    sigma: float | None = None,
+    strength: float = 1.0,
+    on_progress: Callable[[float], None] | None = None,
+) -> Photo:
+    """Restore the pixels of a photograph and keep all else; arguments as `Restorer.restore`.
 
     Floats are not clipped. Where alpha is 0 the network sees the nearest visible colour, so that hidden pixels leave
     no halo, and the hidden ones come back as they were.
@@ -200,7 +215,7 @@ def restore_photo(photo: Photo, restorer: Restorer, *, sigma: float | None = Non
     if photo.alpha is not None and not photo.alpha.all():
         hidden = photo.alpha == 0
         pixels = _filled_from_visible(pixels, hidden)
-    restored, notes = restorer.restore(pixels, sigma=sigma, strength=strength, clip=False)
+    restored, notes = restorer.restore(pixels, sigma=sigma, strength=strength, clip=False, on_progress=on_progress)
     if hidden is not None:
         restored[hidden] = photo.pixels[hidden]
     return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + notes + _non_finite(photo.pixels))

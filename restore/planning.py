@@ -16,15 +16,18 @@ from restore.types import Existing
 
 SkipHandler = Callable[[Path, str], None]
 
+NOT_WORTH_TELLING = {"hidden", "the output of this run"}  # reasons to pass over a path
+
 _FOREIGN_SUFFIXES = {*UNSUPPORTED, ".gif"}  # those that mean a picture, though not one that can be written
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to read and the file to write."""
+    """One file to read and the file to write, and its place in the plan, from 0 on."""
 
     source: Path
     target: Path
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Plan:
         suffix: of the outputs, None to keep each input's.
         existing: what becomes of jobs whose output exists.
         num_jobs: how many there are.
-        num_skipped_files: files that are no pictures, and links and devices that are not followed.
+        num_skipped_files: files that are no pictures by their names, and links and devices that are not followed.
         unreadable: folders and files that the system keeps from us, each with the reason.
     """
 
@@ -55,13 +58,17 @@ class Plan:
 
     def jobs(self, on_skip: SkipHandler | None = None) -> Iterator[Job]:
         """Yield the jobs; on_skip hears of every file passed over, and why."""
+        for number, (source, target) in enumerate(self._paths(on_skip)):
+            yield Job(source, target, number)
+
+    def _paths(self, on_skip: SkipHandler | None) -> Iterator[tuple[Path, Path]]:
         for root in self.inputs:
             if not _is_folder(root):
-                yield Job(root, self._target_of_file(root))
+                yield root, self._target_of_file(root)
                 continue
             top = self.output if len(self.inputs) == 1 else self.output / root.resolve().name
             for source in find_images(root, exclude=self.output, on_skip=on_skip):
-                yield Job(source, self._with_suffix(top / source.relative_to(root)))
+                yield source, self._with_suffix(top / source.relative_to(root))
 
     def _target_of_file(self, source: Path) -> Path:
         if names_a_file(self.output) and len(self.inputs) == 1:
@@ -97,13 +104,16 @@ def make_plan(
     plan = Plan(tuple(inputs), output, suffix, existing)
     _check_paths(plan)
     num_skipped_files, unreadable = 0, []
+    example = ""
 
     def count_skipped(path: Path, reason: str) -> None:
-        nonlocal num_skipped_files
+        nonlocal num_skipped_files, example
         if reason.startswith("cannot be read"):
             unreadable.append(f"{path}: {reason}; check its permissions")
             return
-        num_skipped_files += 1
+        if reason not in NOT_WORTH_TELLING:
+            num_skipped_files += 1
+            example = example or f", such as {path.name}: {reason}"
         if on_skip is not None:
             on_skip(path, reason)
 
@@ -121,7 +131,7 @@ def make_plan(
         raise UsageError(f"{first_existing}{others} already; skip (--skip-existing) or overwrite (--overwrite)")
     if num_jobs == 0:
         names = ", ".join(str(root) for root in plan.inputs)
-        why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} other files)"
+        why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} passed over{example})"
         raise NothingToDoError(f"{names}: {why}; {_known_formats()} are read")
     return dataclasses.replace(
         plan, num_jobs=num_jobs, num_skipped_files=num_skipped_files, unreadable=tuple(unreadable)

@@ -426,6 +426,24 @@ def test_automatic_tiles_are_halved_where_memory_is_short(
     assert max(sides) == side
 
 
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_progress_is_told_tile_by_tile_up_to_all(ensemble: int) -> None:
+    told: list[float] = []
+    restorer = Restorer(small_net(stem=2, sca_window=32, scales=3), tile=256, ensemble=ensemble)
+    restorer.restore(random_picture("uint8", 301, 700, 3), on_progress=told.append)
+    assert len(told) == 2 * 5 + 2 + 1  # tiles of each size
+    assert told == sorted(told)
+    assert 0 < told[0] < 0.1
+    assert told[-1] == 1
+
+
+@pytest.mark.parametrize("width", [3, 8])
+def test_narrow_pictures_are_restored_too(width: int) -> None:
+    noise = np.random.default_rng(0).standard_normal((300, width, 3), np.float32)
+    restored = load("denoise-fast")(0.5 + 0.08 * noise, clip=False)
+    assert restored.std() < 0.04
+
+
 def test_devices() -> None:
     assert find_device("cpu").type == "cpu"
     for wrong in ("gpu", "cuda:x", "tpu:0"):
@@ -487,7 +505,7 @@ def test_a_picture_on_which_the_network_explodes_comes_back_as_it_was(dtype: Any
     restored, notes = Restorer(network).restore(picture)
     assert np.array_equal(restored, picture)
     (note,) = notes
-    assert note == "left as it was: the network fails on what is there"
+    assert note == "left as it was: the network fails on what is there; other weights may not"
     with pytest.warns(UserWarning, match="left as it was"):
         Restorer(network)(picture)
 
@@ -503,7 +521,7 @@ def test_where_the_network_explodes_only_that_tile_stays_as_it_was(shape: tuple[
     picture[20, 20] = 1
     before = picture.copy()
     restored, (note,) = Restorer(ExplodesOnWhite(), tile=256).restore(picture)
-    assert note == "left as it was in 1 of 8 tiles: the network fails on what is there"
+    assert note == "left as it was in 1 of 8 tiles: the network fails on what is there; other weights may not"
     np.testing.assert_array_equal(picture, before)
     along = restored[0, :, 0] if shape[1] > shape[0] else restored[:, 0, 0]
     np.testing.assert_array_equal(along[:128], 0.5)
@@ -515,7 +533,7 @@ def test_of_a_batch_only_the_picture_stays_as_it_was_on_which_the_network_explod
     batch = torch.full((2, 3, 20, 24), 0.5)
     batch[1, 0, 3, 4] = 1
     restored, (note,) = Restorer(ExplodesOnWhite()).restore(batch)
-    assert note == "left as it was in 1 of 2 tiles: the network fails on what is there"
+    assert note == "left as it was in 1 of 2 tiles: the network fails on what is there; other weights may not"
     assert torch.equal(restored[1], batch[1])
     assert (restored[0] == 0.75).all()
 
@@ -537,6 +555,6 @@ def test_views_on_which_the_network_explodes_are_left_out_of_a_self_ensemble() -
     batch = torch.full((3, 3, 64, 64), 0.5)
     batch[1, 0, 0, 9] = batch[2, 0, [0, -1], 9] = 1
     restored, (note,) = Restorer(ExplodesOnWhiteAtTheTop(), ensemble=2).restore(batch)
-    assert note == "left as it was in 1 of 3 tiles: the network fails on what is there"
+    assert note == "left as it was in 1 of 3 tiles: the network fails on what is there; other weights may not"
     torch.testing.assert_close(restored[:2], (batch[:2] + 0.25).clamp(max=1))
     assert torch.equal(restored[2], batch[2])

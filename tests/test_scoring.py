@@ -193,6 +193,18 @@ def test_two_files_of_one_name(folders: tuple[Path, Path]) -> None:
         pair_files(reference, restored)
 
 
+def test_files_that_differ_in_their_extensions_alone_are_matched_by_their_whole_names(
+    folders: tuple[Path, Path],
+) -> None:
+    for folder in folders:
+        for suffix in ("png", "jpg"):
+            write(folder / f"twin.{suffix}", picture(0))
+    pairs = {pair.name: pair for pair in pair_files(*folders).pairs}
+    for suffix in ("png", "jpg"):
+        pair = pairs[f"twin.{suffix}"]
+        assert [path.name for path in (pair.reference, pair.restored)] == [f"twin.{suffix}"] * 2
+
+
 def test_two_files_make_a_pair_whatever_their_names(tmp_path: Path) -> None:
     pairing = pair_files(write(tmp_path / "x.png", picture(0)), write(tmp_path / "y.tif", picture(0)))
     assert [pair.name for pair in pairing.pairs] == ["x"]

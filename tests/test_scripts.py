@@ -488,7 +488,7 @@ def test_publish_decides_weights_to_deblur_by_real_pairs_only(
 
 
 def test_the_shares_of_degradations_count_the_frames_of_videos() -> None:
-    chains = [{"weight": weight, "steps": []} for weight in (3, 1)]
+    chains: list[dict[str, Any]] = [{"weight": weight, "steps": []} for weight in (3, 1)]
     data = {
         "patterns_share": 0.1,
         "frames_share": 0.5,

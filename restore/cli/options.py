@@ -50,7 +50,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 MaxPixels = Annotated[
     int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels than this before they are decoded.")
 ]
-AllowTruncated = Annotated[bool, typer.Option("--allow-truncated", help="Accept what is there of a broken picture.")]
+AllowTruncated = Annotated[
+    bool, typer.Option("--allow-truncated", help="Accept what is there of a broken JPEG, BMP, PNM or plain TIFF.")
+]
 StripMetadata = Annotated[
     bool, typer.Option("--strip-metadata", help="Leave out EXIF (GPS with it), XMP and IPTC; the colour profile stays.")
 ]

@@ -92,6 +92,7 @@ def restore_as_asked(
             allow_truncated=request.allow_truncated,
             strip_metadata=request.strip_metadata,
         ),
+        on_progress=run.show_progress,
     )
     settings = {
         "strength": request.strength,

@@ -41,9 +41,9 @@ class Run:
         self.pixels = 0
         self.num_warned = 0
         self.files: list[dict[str, Any]] = []
-        self.started = time.monotonic()
-        if verbose and plan.num_skipped_files:
-            console.say(f"passed over {plan.num_skipped_files} files that are no pictures")
+        self.started = self.last_line = time.monotonic()
+        self.num_done = 0.0  # files, the one at work by its share
+        self.bar = _bar(show=console.is_terminal() and not quiet)
 
     def conclude(self, results: Iterable[FileResult], verb: str, document: dict[str, Any]) -> None:
         """Consume the results as they come, report them, and exit with 1 where a file failed.
@@ -69,19 +69,27 @@ class Run:
         """Since the start."""
         return max(time.monotonic() - self.started, 1e-9)
 
+    def show_progress(self, num_done: float) -> None:
+        """Show how many files are done, the one at work counting by its share."""
+        self.num_done = max(self.num_done, num_done)
+        for task in self.bar.task_ids:
+            self.bar.update(task, completed=self.num_done, speed=self._speed())
+        if self.bar.disable and not self.quiet and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            whole, share = divmod(self.num_done, 1)
+            next_one = f" and {100 * share:.0f} % of the next" if share else ""
+            speed = f", {self._speed()}" if self.pixels else ""
+            console.say(f"{whole:.0f} of {self.plan.num_jobs} files{next_one}{speed}, {self._time_left()}")
+
     def _show(self, results: Iterable[FileResult]) -> None:
-        last_line = time.monotonic()
-        with _bar(show=console.is_terminal() and not self.quiet) as bar:
-            task = bar.add_task("", total=self.plan.num_jobs, speed="")
+        self.bar.add_task("", total=self.plan.num_jobs, speed="")
+        with self.bar:
             for result in results:
                 self.counts[result.status] += 1
                 self.pixels += result.width * result.height
                 self.num_warned += bool(result.warnings)
                 self._report(result)
-                bar.update(task, advance=1, speed=self._speed())
-                if bar.disable and not self.quiet and time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
-                    last_line = time.monotonic()
-                    console.say(f"{self._num_seen} of {self.plan.num_jobs} files, {self._speed()}, {self._time_left()}")
+                self.show_progress(self._num_seen)
                 if self.json:
                     self.files.append(_as_json(result))
 
@@ -103,10 +111,12 @@ class Run:
             for status in (FileStatus.SKIPPED, FileStatus.FAILED)
             if self.counts[status]
         ]
+        if num := self.plan.num_skipped_files:
+            others.append(f", {num} others passed over" + ("" if self.verbose else " (-v names them)"))
         if self.num_warned:
             others.append(f", {self.num_warned} with warnings")
         speed = f" in {self.seconds:.1f} s ({self._speed()})" if self.pixels else ""
-        return f"{verb} {num_done} {photographs}{''.join(others)}{speed} → {self.plan.output}"
+        return f"{verb} {num_done} {photographs}{speed}{''.join(others)} → {self.plan.output}"
 
     @property
     def _num_seen(self) -> int:
@@ -114,11 +124,13 @@ class Run:
 
     def _speed(self) -> str:
         done = self.counts[FileStatus.DONE]
+        if not done:
+            return ""
         return f"{done / self.seconds:.2f} images/s, {self.pixels / 1e6 / self.seconds:.2f} megapixels/s"
 
     def _time_left(self) -> str:
-        num_worked = self._num_seen - self.counts[FileStatus.SKIPPED]
-        seconds = round(self.seconds / max(num_worked, 1) * (self.plan.num_jobs - self._num_seen))
+        num_worked = max(self.num_done - self.counts[FileStatus.SKIPPED], 1e-3)
+        seconds = round(self.seconds / num_worked * (self.plan.num_jobs - self.num_done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
 

@@ -24,8 +24,8 @@ def find_images(
     """Yield the photographs below a folder, in the order of their names; one folder's list is in memory at a time.
 
     Suffixes decide, in any case. Photographs of kinds that cannot be read yet (HEIC, camera raw, …) are yielded too, so
-    that `read_photo` says what to do about them. Hidden files and folders, pipes and devices, and links that lead out
-    of the root are passed over; each real folder is visited once.
+    that `read_photo` says what to do about them. Hidden files and folders, pipes and devices, links that lead out of
+    the root, and links to folders, which are searched where they are, are passed over.
 
     Args:
         root: a folder, or a file, which is yielded as it is.
@@ -42,7 +42,6 @@ def find_images(
     skip: SkipHandler = on_skip or _ignore
     excluded = None if exclude is None else os.path.realpath(exclude)
     real_root = Path(os.path.realpath(root))
-    visited: set[tuple[int, int]] = set()
     levels = [iter([root])]
     while levels:
         path = next(levels[-1], None)
@@ -56,10 +55,7 @@ def find_images(
                 yield path
             elif excluded is not None and os.path.realpath(path) == excluded:
                 skip(path, "the output of this run")
-            elif (status.st_dev, status.st_ino) in visited:
-                skip(path, "a link to a folder already searched")
             else:
-                visited.add((status.st_dev, status.st_ino))
                 levels.append(map(path.__truediv__, sorted(os.listdir(path))))  # noqa: PTH208  a million names fit, paths do not
         except _SkipError as reason:
             skip(path, str(reason))
@@ -79,8 +75,10 @@ def _status_within(path: Path, real_root: Path) -> os.stat_result:
     if not stat.S_ISLNK(status.st_mode):
         return status
     if not Path(os.path.realpath(path)).is_relative_to(real_root):
-        raise _SkipError("a link out of the folder")
-    return path.stat()
+        raise _SkipError("a broken link" if not path.exists() else "a link out of the folder")
+    if stat.S_ISDIR((target := path.stat()).st_mode):
+        raise _SkipError("a link to a folder that is searched itself")
+    return target
 
 
 def _check_file(path: Path, status: os.stat_result) -> None:

@@ -15,6 +15,8 @@ FORMATS = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
     ".tif": "tiff",
     ".tiff": "tiff",
     ".webp": "webp",
@@ -31,6 +33,11 @@ PNG_COLOR_CHUNKS = {"cICP": 4, "mDCV": 24, "cLLI": 8, "sRGB": 1, "gAMA": 4, "cHR
 
 PHOTOSHOP = "APP13"
 """The segments of a JPEG that hold Photoshop's data, IPTC captions and keywords among them."""
+
+TRUNCATED = (
+    "it is truncated; copy it again from its source, or let denoise or deblur accept what is there (--allow-truncated)"
+)
+"""What to say of a picture part of which can be had."""
 
 _MAX_DPI = 65535  # the most that JPEG holds
 _STEP_VALUES = 2**22  # values converted at a time, so that a conversion needs little more memory than its result

@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.photo import Pixels
+from restore.images.photo import TRUNCATED, Pixels
 
 _NUMBER = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,9})")
 _COMMENT = re.compile(rb"#[^\n]*")
@@ -62,9 +62,7 @@ def read_pnm(data: bytes, *, allow_truncated: bool = False) -> tuple[Pixels, boo
         samples = np.frombuffer(data, depth, min(num_needed, num_there), start) if num_there else np.zeros(0, depth)
     is_truncated = len(samples) < num_needed
     if is_truncated and not allow_truncated:
-        raise ImageError(
-            "it is truncated; copy it again from its source, or accept what is there with --allow-truncated"
-        )
+        raise ImageError(TRUNCATED)
     samples = _exactly(samples, num_needed)
     if kind == b"4":
         samples = 1 - np.unpackbits(samples.reshape(height, -1), axis=1, count=width)  # 1 is black

@@ -18,7 +18,7 @@ from restore.images import containers
 from restore.images.containers import Header
 from restore.images.directories import Tag, descriptive_exif, stated_dpi, upright_exif
 from restore.images.opencv import cv2
-from restore.images.photo import FORMATS, Photo, Pixels, plausible_dpi
+from restore.images.photo import FORMATS, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 
@@ -77,7 +77,6 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 }  # by EXIF orientation; 1 is upright
 
 _COPY_AGAIN = "copy it again from its source"
-_COPY_OR_ACCEPT = f"{_COPY_AGAIN}, or accept what is there with --allow-truncated"
 
 
 class _Decoded(NamedTuple):
@@ -164,7 +163,7 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
     }[kind](data)
     _check_size(header, max_pixels)
     if header.is_truncated and not (allow_truncated and kind in ("jpeg", "bmp")):
-        raise ImageError(f"it is truncated; {_COPY_OR_ACCEPT if kind in ('jpeg', 'bmp') else _COPY_AGAIN}")
+        raise ImageError(TRUNCATED if kind in {"jpeg", "bmp"} else f"it is truncated; {_COPY_AGAIN}")
     if header.is_truncated and kind == "jpeg":
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:

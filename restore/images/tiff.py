@@ -24,7 +24,7 @@ from PIL import Image, TiffImagePlugin
 
 from restore.errors import ImageError
 from restore.images.directories import Entry, Tag, TagBlock, Tags, integer_tags, pack_directory
-from restore.images.photo import Pixels, from_float, to_float
+from restore.images.photo import TRUNCATED, Pixels, from_float, to_float
 
 _DECODER_TAGS = {
     Tag.WIDTH,
@@ -209,7 +209,7 @@ class TiffPage:
         lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
         segments = [self.block.data[start : start + num] for start, num in zip(offsets, lengths, strict=False)]
         if not allow_truncated and any(len(part) < num for part, num in zip(segments, lengths, strict=False)):
-            raise _truncated()
+            raise ImageError(TRUNCATED)
         tags: Tags = {}
         for tag in _DECODER_TAGS & self.entries.keys():
             entry = self.entries[tag]
@@ -293,10 +293,10 @@ def _decompress(layout: _Layout, numbers: range, num_rows: int, row_bytes: int) 
     if layout.compression == 1:
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(joined) < num_rows * row_bytes:
-            raise _truncated()
+            raise ImageError(TRUNCATED)
         return np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
     if any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True)):
-        raise _truncated()
+        raise ImageError(TRUNCATED)
     layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
     sample_tags = {
         Tag.BITS: [8],
@@ -353,7 +353,3 @@ def _unmultiplied(colors: Pixels, alpha: Pixels) -> Pixels:
         quotient: Pixels = (colors / divisor).astype(np.float32)
         return quotient
     return from_float(to_float(colors) / divisor, colors.dtype)
-
-
-def _truncated() -> ImageError:
-    return ImageError("it is truncated; copy it again from its source, or accept what is there with --allow-truncated")

@@ -103,7 +103,8 @@ def write_photo(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ImageError(f"{path}: {suffix or 'no suffix'} names no format; choose one of {', '.join(FORMATS)}")
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{path}: {suffix or 'no suffix'} names no format to write; choose one (--format): {known}")
     if strip_metadata:
         parts = tuple((name, content) for name, content in photo.parts if name in PNG_COLOR_CHUNKS)
         photo = dataclasses.replace(photo, exif=None, xmp=None, parts=parts)

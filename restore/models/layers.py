@@ -260,13 +260,15 @@ def local_mean(x_NCHW: Tensor, size: int) -> Tensor:
 
 
 def mirrored_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Continue (N,C,H,W) to the right and downwards, mirrored, until its sides are multiples."""
+    """Continue (N,C,H,W) to the right and downwards, mirrored as often as it takes, until its sides are multiples."""
     height, width = image.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not bottom and not right:
-        return image
-    mode = "reflect" if bottom < height and right < width else "replicate"  # reflection needs as much picture
-    return F.pad(image, (0, right, 0, bottom), mode=mode)
+    bottom, right = height + -height % multiple, width + -width % multiple
+    while (height, width) != (bottom, right):
+        down, across = min(bottom - height, max(height - 1, 1)), min(right - width, max(width - 1, 1))
+        mode = "reflect" if height > 1 and width > 1 else "replicate"  # a single row or column has no mirror image
+        image = F.pad(image, (0, across, 0, down), mode=mode)
+        height, width = image.shape[-2:]
+    return image
 
 
 def halved(image: Tensor) -> Tensor:

@@ -56,14 +56,23 @@ class Pairing:
 
 
 class Listing(NamedTuple):
-    """The pictures of a folder by name, and the files that were passed over."""
+    """The pictures of a folder by name, and the files that were passed over.
+
+    Attributes:
+        files: by relative path without the extension; with it where two differ in nothing else.
+        twins: of each of the latter, all that share its name.
+        skipped: the others.
+    """
 
     files: dict[str, Path]
+    twins: dict[str, list[Path]]
     skipped: tuple[Skipped, ...]
 
 
 def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> Pairing:
     """Match two folders by relative path without the extension; two files make one pair whatever their names.
+
+    Pictures that differ in their extensions alone are matched by their whole names.
 
     Args:
         reference: folder or file.
@@ -71,7 +80,8 @@ def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> 
         others: further folders that are compared; like these two they are no part of a folder that they lie in.
 
     Raises:
-        UsageError: a path is missing, a file stands against a folder, or two files of one folder have the same name.
+        UsageError: a path is missing, a file stands against a folder, or two files of one folder differ in their
+            extensions alone and have no partners of the same whole names.
         NothingToDoError: a folder holds no pictures, or no name is on both sides.
     """
     for path in (reference, restored):
@@ -83,6 +93,10 @@ def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> 
         if not path.is_dir():
             raise UsageError(f"{path}: is a file, and {other} is a folder; compare two folders or two files")
     ours, theirs = (by_name(path, (reference, restored, *others)) for path in (reference, restored))
+    for listing, partners in ((ours, theirs.files), (theirs, ours.files)):
+        for name in sorted(listing.twins.keys() - partners.keys()):
+            first, second, *_ = listing.twins[name]
+            raise UsageError(f"{first} and {second}: the same name but for the extension; keep one of them")
     common = sorted(ours.files.keys() & theirs.files.keys())
     if not common:
         raise NothingToDoError(
@@ -101,7 +115,6 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
     """Return the pictures of a folder by name, leaving out those of the other folders that lie inside.
 
     Raises:
-        UsageError: two files differ in their extensions alone.
         NothingToDoError: there are no pictures.
     """
     real = folder.resolve()
@@ -111,7 +124,7 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
     def is_elsewhere(parent: Path) -> bool:
         return any(parent.resolve().is_relative_to(other) for other in inside)
 
-    files: dict[str, Path] = {}
+    by_stem: dict[str, list[Path]] = {}
     skipped: dict[str, list[str]] = {}
 
     def skip(path: Path, reason: str) -> None:
@@ -121,12 +134,13 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
     for path in find_images(folder, on_skip=skip):
         if inside and is_elsewhere(path.parent):
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            raise UsageError(f"{files[name]} and {path}: the same name but for the extension; keep one of them")
-        files[name] = path
+        by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    files = {stem: paths[0] for stem, paths in by_stem.items() if len(paths) == 1}
+    shared = [paths for paths in by_stem.values() if len(paths) > 1]
+    twins = {path.relative_to(folder).as_posix(): paths for paths in shared for path in paths}
+    files |= {name: folder / name for name in twins}
     found = tuple(Skipped(folder, reason, tuple(names)) for reason, names in sorted(skipped.items()))
     if not files:
         why = f" ({found[0].message.removeprefix(f'{folder}: ')})" if found else ""
         raise NothingToDoError(f"{folder}: no pictures in it{why}; name a folder of pictures")
-    return Listing(files, tuple(item for item in found if item.reason not in _EXPECTED))
+    return Listing(files, twins, tuple(item for item in found if item.reason not in _EXPECTED))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from restore.cli import run
 from restore.cli.restoring import Request
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
-from restore.types import Task
+from restore.planning import Plan
+from restore.types import Existing, Task
 from restore.weights import save_weights
 
 from .conftest import Restore, load_pixels, one_line_error
@@ -149,3 +152,19 @@ def test_a_bad_file_costs_only_itself(
     assert sum(line.startswith("error: ") and "bad.png" in line for line in finished.stderr.splitlines()) == 1
     assert (tmp_path / "out" / "a.png").exists()
     assert not (tmp_path / "out" / "bad.png").exists()
+
+
+def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    plan = Plan((tmp_path,), tmp_path / "out", None, Existing.REFUSE, num_jobs=2)
+    following = run.Run(plan, json=False, quiet=False, verbose=False)
+    for num_done in (0.25, 1.0, 1.5, 1.2):  # the last one where a tile was too large for the memory
+        following.show_progress(num_done)
+    assert re.sub(r"[0-9]+:[0-9]+:[0-9]+", "TIME", capsys.readouterr().err).splitlines() == [
+        "0 of 2 files and 25 % of the next, TIME left",
+        "1 of 2 files, TIME left",
+        "1 of 2 files and 50 % of the next, TIME left",
+        "1 of 2 files and 50 % of the next, TIME left",
+    ]

@@ -60,12 +60,23 @@ def test_links_end_and_stay_inside(tmp_path: Path) -> None:
     (root / "out.png").symlink_to(outside / "y.png")
     (root / "same.png").symlink_to(root / "a/x.png")
     (root / "broken.png").symlink_to(root / "gone.png")
+    (root / "broken-out.png").symlink_to(outside / "gone.png")
     (root / "itself.png").symlink_to(root / "itself.png")
     names, skipped = found(root)
     assert names == ["a/x.png", "same.png"]
-    assert skipped.keys() == {"a/loop", "b", "out", "out.png", "broken.png", "itself.png"}
+    assert skipped.keys() == {"a/loop", "b", "out", "out.png", "broken.png", "broken-out.png", "itself.png"}
+    assert skipped["a/loop"] == skipped["b"] == "a link to a folder that is searched itself"
+    assert skipped["broken-out.png"] == "a broken link"
     assert skipped["out"] == skipped["out.png"] == "a link out of the folder"
     assert skipped["broken.png"] == "cannot be read: No such file or directory"
+
+
+def test_a_real_folder_is_searched_and_not_the_link_to_it_that_comes_first(tmp_path: Path) -> None:
+    touch(tmp_path, "originals/x.png")
+    (tmp_path / "best").symlink_to(tmp_path / "originals")
+    names, skipped = found(tmp_path)
+    assert names == ["originals/x.png"]
+    assert skipped == {"best": "a link to a folder that is searched itself"}
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:

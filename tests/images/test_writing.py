@@ -286,8 +286,8 @@ def test_a_missing_folder_and_a_folder_in_the_way(tmp_path: Path, smooth: Array)
 
 def test_what_no_format_holds_is_an_error_of_the_picture(tmp_path: Path, smooth: Array) -> None:
     cases: list[tuple[str, Callable[[Photo], Photo], str]] = [
-        ("a.gif", lambda photo: photo, "names no format"),
-        ("a", lambda photo: photo, "no suffix names no format"),
+        ("a.gif", lambda photo: photo, "names no format to write"),
+        ("a", lambda photo: photo, "no suffix names no format to write"),
         ("a.pgm", lambda photo: photo, "PGM holds no colours; choose PPM"),
         (
             "a.jpg",

@@ -19,6 +19,7 @@ from restore.models.layers import (
     SimpleGate,
     depthwise_conv2d,
     local_mean,
+    mirrored_to_multiple,
     polyphase_depthwise_conv2d,
 )
 
@@ -342,3 +343,13 @@ def test_gradients_are_right(layer: nn.Module) -> None:
     layer = layer.double()
     x = rand(2, 4, 3, 4, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()), fast_mode=True)
+
+
+def test_a_picture_is_mirrored_as_often_as_it_takes() -> None:
+    row = torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+    done = mirrored_to_multiple(row, 8)
+    assert done.shape == (1, 1, 8, 8)
+    assert done[0, 0, 0].tolist() == [1, 2, 3, 2, 1, 2, 3, 2]
+    assert done[0, 0, :, 0].tolist() == [1, 4, 1, 4, 1, 4, 1, 4]
+    assert (mirrored_to_multiple(torch.full((1, 1, 1, 1), 7.0), 4) == 7).all()
+    assert mirrored_to_multiple(done, 8) is done
