@@ -52,10 +52,11 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-deblur: INIT ?= deblur-fast
 weights-denoise-best: INIT ?= denoise
+weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4
 weights-denoise-best weights-deblur: PUBLISH ?= --ensemble 2
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
 	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
-		$(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
+		$(addprefix --set ,$(SETTINGS)) $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
 	$(BIN)/python scripts/publish_weights.py runs/$* $(PUBLISH)
 
 clean: ## remove what the targets made; training runs stay

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarking import hardware, interleaved, markdown_table, use_threads
 from evaluate import our_method
-from peers import PEERS, Method, MissingPeerError, deblurring_peers
+from peers import PEERS, Method, deblurring_peers
 from protocols import REAL_PAIRS, read_rows
 
 from restore.errors import NothingToDoError, RestoreError
@@ -39,9 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         methods: dict[str, Method] = {name: our_method(name) for name in options.models}
         methods |= {name: build() for name, build in deblurring_peers().items()}
         ffdnet = PEERS["FFDNet"]()
-    except (RestoreError, MissingPeerError) as error:
+    except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     runs = {name: partial(method, frame, SIGMA) for name, method in {"FFDNet": ffdnet, **methods}.items()}
     seconds = interleaved(runs, repeats=options.repeats, clock=clock)
     print(f"{hardware()}\n{frame.shape[1]}×{frame.shape[0]} pixels, median of {options.repeats}\n")

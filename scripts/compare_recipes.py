@@ -41,6 +41,11 @@ LIMIT = 20
 STEPS_BEFORE, STEPS_TIMED = 2, 9  # of the few steps that are timed
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 12], "rotation": 0, "zoom": 0}]})
 LKA = 'kind="lka", expansion=1, feed_forward="gated", inner_skip=false'
+CAMERA, JPEG = "{kind='camera-noise'}", "{kind='jpeg', quality=[60, 98]}"
+MIXTURE = (  # that of the recipe denoise
+    "[{weight=0.6, steps=[{kind='gaussian-noise', sigma=[0, 55]}]}, "
+    f"{{weight=0.25, steps=[{CAMERA}]}}, {{weight=0.15, steps=[{CAMERA}, {JPEG}]}}]"
+)
 
 
 def _patches(*stages: tuple[float, int, int]) -> str:
@@ -76,7 +81,7 @@ class Comparison:
 COMPARISONS = {
     Task.DENOISE: Comparison(
         "denoise-fast",
-        ["data.patterns_share=0", "precision=fp32"],
+        ["data.patterns_share=0", "precision=fp32", "schedule.kind=cosine"],
         {
             "base": [],
             "loss-psnr": ["loss.kind=psnr", "loss.eps=4e-3", "optimiser.clip_norm=300"],
@@ -93,6 +98,13 @@ COMPARISONS = {
             "wide-48": _blocks([1, 1], 3, [1, 1], 48),
             "deep-24": _blocks([2, 6], 8, [3, 3], 24),
             "lka-21-below": [f"network.middle={{num_blocks=6, {LKA}}}"],
+            **{
+                f"lka-21-{kind.replace('_', '-')}-below": [
+                    f"network.middle={{num_blocks=6, {LKA.replace('gated', kind)}}}"
+                ]
+                for kind in ("geglu", "mlp", "simple_gate")
+            },
+            "mixture": [f"degradations={MIXTURE}"],
         },
     ),
     Task.DEBLUR: Comparison(

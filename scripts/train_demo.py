@@ -51,6 +51,8 @@ def main() -> int:
         args.minutes,
         "--processes",
         "auto",
+        "--set",
+        "schedule.kind=cosine",
     )
     run(ROOT / "scripts/evaluate.py", args.out, "--sigma", 25, "--folder", benchmark)
     print(f"\nSee {args.out}/curves.png; `restore denoise in/ out/ --model {args.out}` uses these weights.")

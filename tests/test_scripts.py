@@ -25,6 +25,7 @@ import publish_weights
 import pytest
 import torch
 from before_after import main as before_after
+from bench_denoise import main as bench_denoise
 from blur_kernels import kernel_between
 from blur_kernels import main as blur_kernels
 from blur_light import mean_shift
@@ -613,7 +614,17 @@ def test_bench_inference_runs(script: Script) -> None:
 
 
 def test_bench_denoise_runs(script: Script, small: Path) -> None:
-    assert "| FFDNet |" in script("bench_denoise.py", "--folder", small, "--limit", 1)
+    printed = script("bench_denoise.py", "--folder", small, "--limit", 1)
+    for name in ("denoise", "denoise-best", "denoise-fast", "denoise-lka", "FFDNet"):
+        assert f"| {name} |" in printed
+
+
+def test_bench_denoise_names_what_is_missing(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    assert bench_denoise(["--folder", str(small), "--models", "denoise-fast", "--peers", "BM3D"]) == 1
+    assert capsys.readouterr().err.startswith("error: BM3D: ")
 
 
 def test_bench_deblur_runs(script: Script, small: Path) -> None:
