@@ -40,6 +40,10 @@ BlurSize = Annotated[
         metavar="PX", min=0.0, max=500.0, help="σ of a Gaussian, radius of a defocus, way of a motion, in pixels."
     ),
 ]
+Blades = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=3, max=20, help="For --blur defocus: sides of the aperture; round if absent."),
+]
 NumFrames = Annotated[
     int | None,
     typer.Option(metavar="N", min=2, max=1000, help="For --blur frames: how many become one, named after the middle."),
@@ -71,6 +75,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     output: options.Output,
     blur: Blur = None,
     blur_size: BlurSize = None,
+    blades: Blades = None,
     num_frames: NumFrames = None,
     frame_step: FrameStep = None,
     camera_noise: CameraNoise = None,
@@ -101,8 +106,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
-    settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "camera_noise": camera_noise}
-    settings |= {"num_frames": num_frames, "frame_step": frame_step}
+    settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "blades": blades}
+    settings |= {"camera_noise": camera_noise, "num_frames": num_frames, "frame_step": frame_step}
     settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "seed": seed}
     chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
@@ -141,6 +146,8 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
         raise UsageError(f"--poisson {poisson}: choose a positive number of photons")
     if (blur in {None, BlurKind.FRAMES}) != (size is None):
         raise UsageError("--blur and --blur-size belong together, but for --blur frames, which has --num-frames")
+    if settings["blades"] is not None and blur != BlurKind.DEFOCUS:
+        raise UsageError("--blades goes with --blur defocus")
     if (blur == BlurKind.FRAMES) != (settings["num_frames"] is not None):
         raise UsageError("--blur frames and --num-frames belong together: give both")
     if settings["frame_step"] is not None and blur != BlurKind.FRAMES:
@@ -155,7 +162,11 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
         ("jpeg", "quality", settings["jpeg"]),
         ("webp", "quality", settings["webp"]),
     ]
-    steps = [{"kind": kind, name: (value, value)} for kind, name, value in wanted if value is not None]
+    steps: list[dict[str, Any]] = [
+        {"kind": kind, name: (value, value)} for kind, name, value in wanted if value is not None
+    ]
+    if settings["blades"] is not None:
+        steps[0] = {**steps[0], "blades": settings["blades"]}
     if not steps and blur != BlurKind.FRAMES:
         raise UsageError("nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp")
     return Chain.model_validate({"steps": steps})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from restore.degradations.blur import convolve, defocus_blur, gaussian_blur
@@ -50,6 +50,16 @@ def _with_odd_ends(limits: tuple[int, int]) -> tuple[int, int]:
     return limits
 
 
+def _as_range(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _of_sides(limits: tuple[int, int]) -> tuple[int, int]:
+    if limits != (0, 0) and limits[0] < 3:
+        raise ValueError(f"an aperture has 3 sides or more, or 0 when it is round: not from {limits[0]} to {limits[1]}")
+    return limits
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[
     tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]],
@@ -63,6 +73,12 @@ OddRange = Annotated[
     tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=1, le=99)]],
     AfterValidator(_ordered),
     AfterValidator(_with_odd_ends),
+]
+SidesRange = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=20)], Annotated[int, Field(ge=0, le=20)]],
+    BeforeValidator(_as_range),
+    AfterValidator(_ordered),
+    AfterValidator(_of_sides),
 ]
 QualityRange = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], AfterValidator(_ordered)
@@ -248,14 +264,15 @@ class DefocusBlur(_Step):
 
     Args:
         radius: range of the radius in pixels, drawn uniformly.
-        blades: sides of the aperture, turned by any angle; 0 for a round one.
+        blades: range of the number of sides of the aperture, turned by any angle; one number for a fixed one, 0 for a
+            round aperture.
     """
 
     blurs: ClassVar[bool] = True
 
     kind: Literal["defocus-blur"] = "defocus-blur"
     radius: Range
-    blades: Annotated[int, Field(ge=0, le=20)] = 0
+    blades: SidesRange = (0, 0)
 
     @property
     def reach_px(self) -> float:
@@ -265,8 +282,9 @@ class DefocusBlur(_Step):
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the blurred (C,H,W)."""
         radius = _uniform(self.radius, generator)
-        rotation = _uniform((0.0, 2 * math.pi), generator) if self.blades else 0.0
-        return to_srgb(defocus_blur(to_linear(image), radius, self.blades, rotation))
+        blades = _integer(self.blades, generator)
+        rotation = _uniform((0.0, 2 * math.pi), generator) if blades else 0.0
+        return to_srgb(defocus_blur(to_linear(image), radius, blades, rotation))
 
 
 class MotionBlur(_Step):

@@ -152,6 +152,7 @@ def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> 
     assert document["settings"] == {
         "blur": None,
         "blur_size": None,
+        "blades": None,
         "num_frames": None,
         "frame_step": None,
         "camera_noise": None,
@@ -205,6 +206,11 @@ def test_output_inside_the_input_is_not_read_again(photos: Path) -> None:
     [
         (("in", "out"), 2, "nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp"),
         (("in", "out", "--blur", "defocus"), 2, "--blur and --blur-size belong together"),
+        (
+            ("in", "out", "--blur", "motion", "--blur-size", "2", "--blades", "5"),
+            2,
+            "--blades goes with --blur defocus",
+        ),
         (("in", "out", "--blur-size", "2"), 2, "--blur and --blur-size belong together"),
         (("in", "out", "--jpeg", "50", "--webp", "50"), 2, "--jpeg and --webp: choose one"),
         (("in", "out", "--poisson", "0"), 2, "--poisson 0.0: choose a positive number of photons"),
@@ -270,6 +276,18 @@ def test_blur_comes_before_the_noise(tmp_path: Path, kind: str) -> None:
     noise = read(tmp_path / "y.tif") * 255 - blurred
     assert noise.std() == pytest.approx(10, rel=0.06)
     assert np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] == pytest.approx(0, abs=0.06)
+
+
+def test_an_aperture_can_have_blades(tmp_path: Path) -> None:
+    source = np.zeros((41, 41), np.uint8)
+    source[20, 20] = 255
+    write(tmp_path / "x.png", source)
+    areas = []
+    for name, blades in (("round", ()), ("hexagonal", ("--blades", 6)), ("triangular", ("--blades", 3))):
+        out = tmp_path / f"{name}.tif"
+        assert degrade(tmp_path / "x.png", out, "--blur", "defocus", "--blur-size", 9, *blades).returncode == 0
+        areas.append(np.count_nonzero(read(out) > 1e-4))
+    assert areas[0] > 1.1 * areas[1] > 1.5 * areas[2]
 
 
 def test_webp_comes_after_the_noise_and_a_webp_output_adds_no_loss(tmp_path: Path) -> None:

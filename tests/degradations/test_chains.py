@@ -91,6 +91,25 @@ def test_fixed_settings_give_the_noise_of_the_functions_in_their_order() -> None
     assert torch.equal(draw([steps], image, seeded(5)).image, expected)
 
 
+@pytest.mark.parametrize("blades", [2, [0, 5], [7, 5], [3, 21]])
+def test_apertures_have_three_sides_or_none(blades: Any) -> None:
+    with pytest.raises(ValidationError):
+        chain({"kind": "defocus-blur", "radius": [1, 1], "blades": blades})
+
+
+def test_the_sides_of_an_aperture_are_drawn() -> None:
+    image, step = picture(3, 40, 40), chain({"kind": "defocus-blur", "radius": [4, 4], "blades": [5, 6]})
+    drawn = set()
+    for seed in range(6):
+        generator = seeded(seed)
+        blades = int(torch.randint(5, 7, (), generator=generator))
+        rotation = 2 * math.pi * float(torch.rand((), generator=generator))
+        expected = to_srgb(defocus_blur(to_linear(image), 4, blades, rotation))
+        assert torch.equal(step.degrade(image, seeded(seed)), expected)
+        drawn.add(blades)
+    assert drawn == {5, 6}
+
+
 def test_sigma_is_known_where_gaussian_noise_is_all_there_is() -> None:
     noise = {"kind": "gaussian-noise", "sigma": [10, 30]}
     degraded = draw([chain(noise)], torch.full((3, 100, 100), 0.02), seeded())
