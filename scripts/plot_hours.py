@@ -3,9 +3,10 @@
     python scripts/plot_hours.py runs/denoise runs/denoise-fast --out hours.png
     python scripts/plot_hours.py runs/first runs/second --joined --out hours.png
 
-With --joined each run goes on where the one before it ended: their hours add up. The validation pictures of a run are
-degraded as its training samples are, so that lines of runs with the same degradations can be compared, others cannot.
-Where a run was taken back to an earlier state to go on from there, its line begins anew.
+With --gain the PSNR of the degraded pictures is taken off. With --joined each run goes on where the one before it
+ended: their hours add up. The validation pictures of a run are degraded as its training samples are, so that lines of
+runs with the same degradations can be compared, others cannot. Where a run was taken back to an earlier state to go on
+from there, its line begins anew.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs, or their log.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     parser.add_argument("--joined", action="store_true", help="each run continues the one before it")
+    parser.add_argument("--gain", action="store_true", help="over the degraded pictures, in place of the PSNR")
     parser.add_argument("--from-db", type=float, metavar="DB", help="leave out what lies below")
     options = parser.parse_args(arguments)
     try:
-        lines = read_lines(options.runs, joined=options.joined, from_db=options.from_db)
+        key = "gain" if options.gain else "psnr"
+        lines = read_lines(options.runs, key=key, joined=options.joined, from_db=options.from_db)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        draw(lines).save(options.out)
+        draw(lines, "gain" if options.gain else "PSNR").save(options.out)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_lines(
-    runs: Sequence[Path], *, joined: bool = False, from_db: float | None = None
+    runs: Sequence[Path], *, key: str = "psnr", joined: bool = False, from_db: float | None = None
 ) -> dict[str, list[list[Point]]]:
     """Return the points of each run by its name, in pieces along which the hours grow.
 
@@ -56,16 +59,20 @@ def read_lines(
     for run in runs:
         path = run / "log.jsonl" if run.is_dir() else run
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        found = [r for r in records if r.get("validation_psnr_db") is not None and "minutes" in r]
+        found = [
+            (record["minutes"] / 60, record[f"validation_{key}_db"])
+            for record in records
+            if record.get(f"validation_{key}_db") is not None and "minutes" in record
+        ]
         pieces: list[list[Point]] = []
         last = float("inf")
-        for record in found:
-            hours = offset + record["minutes"] / 60
+        for own_hours, value_db in found:
+            hours = offset + own_hours
             if hours < last:
                 pieces.append([])
             last = hours
-            if from_db is None or record["validation_psnr_db"] >= from_db:
-                pieces[-1].append((hours, record["validation_psnr_db"]))
+            if from_db is None or value_db >= from_db:
+                pieces[-1].append((hours, value_db))
         lines[path.parent.name if path.name == "log.jsonl" else path.stem] = [piece for piece in pieces if piece]
         offset = last if joined and found else offset
     if not any(lines.values()):
@@ -73,12 +80,12 @@ def read_lines(
     return lines
 
 
-def draw(lines: Mapping[str, Sequence[Sequence[Point]]]) -> Image.Image:
+def draw(lines: Mapping[str, Sequence[Sequence[Point]]], what: str = "PSNR") -> Image.Image:
     """Return the plot of lines by name."""
     named = {}
     for name, pieces in lines.items():
         best = max((y for piece in pieces for _, y in piece), default=None)
-        named[f"{name}: validation PSNR, " + ("nothing to show" if best is None else f"best {best:.2f} dB")] = pieces
+        named[f"{name}: validation {what}, " + ("nothing to show" if best is None else f"best {best:.2f} dB")] = pieces
     return line_plot(named, "hours", size=SIZE)
 
 

@@ -585,13 +585,17 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
     minutes = {"one": [30, 60, 90, 45, 75], "two": [60]}  # one was taken back to the state of minute 30 or so
     for name, numbers in minutes.items():
         (tmp_path / name).mkdir()
-        records = [{"event": "start"}, {"event": "progress", "minutes": 1, "loss": 0.1}]
-        records += [{"event": "checkpoint", "minutes": m, "validation_psnr_db": 30 + m / 60} for m in numbers]
+        records: list[dict[str, Any]] = [{"event": "start"}, {"event": "progress", "minutes": 1, "loss": 0.1}]
+        records += [
+            {"event": "checkpoint", "minutes": m, "validation_psnr_db": 30 + m / 60, "validation_gain_db": m / 60}
+            for m in numbers
+        ]
         (tmp_path / name / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
     runs = [tmp_path / "one", tmp_path / "two"]
     apart = plot_hours.read_lines(runs)
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
     assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
+    assert plot_hours.read_lines(runs, key="gain")["two"] == [[(1.0, 1.0)]]
     assert plot_hours.main([*map(str, runs), "--out", str(tmp_path / "hours.png")]) == 0
     assert len(set(Image.open(tmp_path / "hours.png").convert("RGB").get_flattened_data())) > 10
 

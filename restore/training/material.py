@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -195,8 +196,22 @@ def sample_stream(
     yield from batches(samples, requests(), config.data.workers)
 
 
+class Validation(NamedTuple):
+    """What a network makes of held-out patches.
+
+    Attributes:
+        psnr_db: mean, 45 counting for all above.
+        gain_db: how far that is above the degraded patches, likewise.
+        pictures: the first samples as (N,3,H,3W): degraded, restored, reference.
+    """
+
+    psnr_db: float
+    gain_db: float
+    pictures: Tensor
+
+
 @torch.no_grad()
-def validate(network: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> tuple[float, Tensor]:
+def validate(network: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> Validation:
     """Restore the central patches of held-out pictures, degraded the same way every time.
 
     Args:
@@ -205,23 +220,22 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
         config: its degradations are drawn from with a generator for each picture.
         device: of the network.
 
-    Returns:
-        The mean PSNR in dB, 45 counting for all above, and the first samples as (N,3,H,3W): degraded, restored,
-        reference.
-
     Raises:
         NothingToDoError: too many pictures cannot be read.
     """
-    scores: list[float] = []
+    before: list[float] = []
+    after: list[float] = []
     rows: list[Tensor] = []
     pictures = Tolerant(source)
     for index in validated(source):
         degraded, reference = _central_sample(pictures.read(index), index, config)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
-        scores.append(min(psnr(reference, restored), INVISIBLE_DB))
+        before.append(min(psnr(reference, degraded.clamp(0, 1)), INVISIBLE_DB))
+        after.append(min(psnr(reference, restored), INVISIBLE_DB))
         if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
             rows.append(torch.cat([degraded, restored, reference], dim=-1))
-    return statistics.fmean(scores), torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
+    shown = torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
+    return Validation(statistics.fmean(after), statistics.fmean(after) - statistics.fmean(before), shown)
 
 
 def validated(source: Source) -> range:

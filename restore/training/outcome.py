@@ -73,7 +73,7 @@ class Keeper:
         losses, self.losses = self.losses, []
         if not self.team.leads:
             return
-        found, pictures = validate(state.average, self.material.held_out, self.config, state.device)
+        found, gain_db, pictures = validate(state.average, self.material.held_out, self.config, state.device)
         is_best = found > state.best_psnr_db
         state.best_psnr_db = max(found, state.best_psnr_db)
         document = self._document(state, found)
@@ -88,6 +88,7 @@ class Keeper:
             minutes=round(state.seconds / 60, 3),
             loss=statistics.fmean(losses) if losses else None,
             validation_psnr_db=round(found, 4),
+            validation_gain_db=round(gain_db, 4),
             bad_pictures=sorted(set(bad.values())),
         )
         self.logbook.show(pictures, state.step)

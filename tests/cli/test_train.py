@@ -226,7 +226,8 @@ def test_numbers_that_are_not_finite_are_shown(
     display = TrainingDisplay(load_config(recipe), tmp_path, seeks_run=False, quiet=False)
     at = {"step": 3, "minutes": 0.1, "progress": 0.5}
     display.show({"event": "progress", "loss": None, "lr": 0.1, "images_per_second": 5.0, **at})
-    display.show({"event": "checkpoint", "validation_psnr_db": None, "bad_pictures": [], **at})
+    nothing = {"validation_psnr_db": None, "validation_gain_db": None}
+    display.show({"event": "checkpoint", **nothing, "bad_pictures": [], **at})
     said = capsys.readouterr().err
     assert "loss nan" in said
     assert "validation nan dB" in said
