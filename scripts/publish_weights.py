@@ -399,7 +399,8 @@ def _effort(training: Mapping[str, Any]) -> str:
     reached = training.get("validation_psnr_db")
     validation = "" if reached is None else f"; {reached:.2f} dB on held-out patches degraded as in training"
     seed = training["config"]["seed"]
-    return f"{training['steps']:,} steps in {time} on {workers} CPU thread(s), seed {seed}{validation}"
+    hardware = f" ({training['hardware']})" if "hardware" in training else ""
+    return f"{training['steps']:,} steps in {time} on {workers} CPU thread(s){hardware}, seed {seed}{validation}"
 
 
 def _figures(scores: Mapping[str, Any]) -> list[str]:

@@ -334,7 +334,7 @@ def run(tmp_path: Path) -> Path:
     """A folder of a training run: the shipped network, and a record of how it might have been trained."""
     network, info = weights.load_weights("denoise-fast")
     record = {"config": CONFIG, "steps": 1000, "minutes": 300.0, "threads": 1, "processes": 2}
-    record |= {"validation_psnr_db": 31.5, "photographs": {"gb82": 3, "mine": 1}}
+    record |= {"hardware": "AVX2, float32", "validation_psnr_db": 31.5, "photographs": {"gb82": 3, "mine": 1}}
     document = {key: info.document[key] for key in ("name", "task", "architecture", "network")} | {"training": record}
     folder = tmp_path / "run"
     folder.mkdir()
@@ -368,7 +368,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     assert text.endswith("\n\nAnd below.\n")
     assert "old figures" not in text
     for part in (
-        "1,000 steps in 5.0 hours on 2 processes of 1 CPU thread(s), seed 0; 31.50 dB",
+        "1,000 steps in 5.0 hours on 2 processes of 1 CPU thread(s) (AVX2, float32), seed 0; 31.50 dB",
         "Degradations: 75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: camera noise (shot 0.0001–0.02, ",
         "then JPEG (quality 90); σ told to 25 % of the samples; 10 % of the samples grey.",
         "gb82 (3, CC0); mine (1, not stated)",

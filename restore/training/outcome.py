@@ -131,12 +131,20 @@ class Keeper:
                 "steps": state.step,
                 "minutes": round(state.seconds / 60, 1),
                 "validation_psnr_db": round(found, 3) if math.isfinite(found) else None,
+                "hardware": _hardware(state),
                 "threads": torch.get_num_threads(),
                 "processes": self.team.size,
                 "photographs": self.material.pictures,
                 "paired": self.material.is_paired,
             },
         }
+
+
+def _hardware(state: TrainState) -> str:
+    """Name what computes, in which number format."""
+    on_cuda = state.device.type == "cuda"
+    name = torch.cuda.get_device_name(state.device) if on_cuda else torch.backends.cpu.get_cpu_capability()
+    return f"{name}, {str(state.dtype).removeprefix('torch.')}"
 
 
 def card(document: dict[str, Any]) -> str:

@@ -93,6 +93,7 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     assert network(torch.rand(1, 3, 8, 8)).shape == (1, 3, 8, 8)
     assert info.document["training"]["steps"] == 6
     assert info.document["training"]["photographs"] == {"photographs": 1, "deeper": 1}
+    assert info.document["training"]["hardware"].endswith(", float32")
     assert TrainConfig.model_validate(info.document["training"]["config"]) == config
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [record["event"] for record in records] == ["start", "checkpoint"]
