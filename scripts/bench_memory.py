@@ -1,6 +1,6 @@
 """Restore one very large picture by the real command, and say what memory it took at most.
 
-python scripts/bench_memory.py [--megapixels 100] [--format tif] [--depth 16] [--task deblur] [-- OPTIONS OF THE COMMAND]
+python scripts/bench_memory.py [--megapixels 100] [--format tif --depth 16] [--task deblur] [-- OPTIONS]
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from benchmarking import hardware
 
 from restore.types import Task
 
-DEPTHS = {"8": np.uint8, "16": np.uint16, "float": np.float32}
-WHITES = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}
+DEPTHS = {"8": ("uint8", 255.0), "16": ("uint16", 65535.0), "float": ("float32", 1.0)}  # type and white
 
 
 def main() -> int:
@@ -32,10 +31,12 @@ def main() -> int:
     parser.add_argument("--task", choices=list(Task), default=Task.DENOISE, help="the command (denoise)")
     parser.add_argument("options", nargs="*", help="of the command, after --")
     args = parser.parse_args()
+    if args.depth not in {"jpg": "8", "png": "8 16", "tif": "8 16 float"}[args.format].split():
+        parser.error(f"--depth {args.depth}: {args.format} does not hold it")
     side = round((args.megapixels * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, f"in.{args.format}"), Path(temporary, f"out.{args.format}")
-        write_large_picture(source, side, DEPTHS[args.depth])
+        write_large_picture(source, side, *DEPTHS[args.depth])
         command = [sys.executable, "-m", "restore", args.task, source, target, "--quiet", *args.options]
         started = time.perf_counter()
         finished = subprocess.run(command, check=False)
@@ -45,14 +46,12 @@ def main() -> int:
     unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
     peak = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     megapixels = side * side / 1e6
-    print(
-        f"{hardware()}\n{side}×{side} {args.format}, {args.depth}{'' if args.depth == 'float' else ' bits'}: peak {peak / 2**30:.2f} GiB resident, {seconds:.1f} s"
-    )
-    print(f"{megapixels / seconds:.3f} megapixels per second, start and files included")
+    print(f"{hardware()}\n{side}×{side} {args.format}, depth {args.depth}: peak {peak / 2**30:.2f} GiB resident")
+    print(f"{seconds:.1f} s, {megapixels / seconds:.3f} megapixels per second, start and files included")
     return 0
 
 
-def write_large_picture(path: Path, side: int, dtype: type[np.generic] = np.uint8) -> None:
+def write_large_picture(path: Path, side: int, dtype: str, white: float) -> None:
     """Write a noisy picture of soft shapes; its memory is this process's, not the measured one's."""
     generator = np.random.default_rng(0)
     shapes = generator.integers(0, 256, (side // 100 + 2, side // 100 + 2, 3), dtype=np.uint8)
@@ -60,8 +59,7 @@ def write_large_picture(path: Path, side: int, dtype: type[np.generic] = np.uint
     for rows in np.array_split(picture, max(1, side // 256)):
         noise = generator.integers(-25, 26, rows.shape, dtype=np.int16)
         rows[:] = (rows + noise).clip(0, 255)
-    if not cv2.imwrite(str(path), picture.astype(dtype) * dtype(WHITES[dtype] / 255)):  # type: ignore[call-arg]
-        raise SystemExit(f"error: {path.suffix} does not hold pictures of this depth")
+    cv2.imwrite(str(path), (picture * np.float32(white / 255)).astype(dtype))
 
 
 if __name__ == "__main__":
