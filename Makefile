@@ -49,11 +49,13 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_train.py
 	$(BIN)/python scripts/bench_score.py
 
-weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
-weights-deblur: INIT ?= deblur-fast
+weights-deblur: weights-deblur-fast ## the same weights in four orientations
+	$(BIN)/python scripts/publish_weights.py runs/deblur-fast --name deblur --ensemble 4
+
+weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-denoise-best: INIT ?= denoise
 weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4
-weights-denoise-best weights-deblur: PUBLISH ?= --ensemble 2
+weights-denoise-best: PUBLISH ?= --ensemble 2
 weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
 	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
 		$(addprefix --set ,$(SETTINGS)) $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
