@@ -89,7 +89,8 @@ def test_a_picture_that_tlc_would_spoil_is_restored_without_it(
     assert finished.returncode == 0, finished.stderr
     (warning,) = [line for line in finished.stderr.splitlines() if line.startswith("warning")]
     assert "lamp.png: restored without TLC" in warning
-    assert "restored 2 photographs, 1 with warnings in " in finished.stderr
+    assert "restored 2 photographs in " in finished.stderr
+    assert ", 1 with warnings → auto" in finished.stderr
     notes = {Path(file["source"]).name: file["warnings"] for file in json.loads(finished.stdout)["files"]}
     assert len(notes["lamp.png"]) == 1
     assert notes["even.png"] == []
