@@ -18,6 +18,12 @@ from torch import nn
 
 from restore.errors import RestoreError, UsageError
 
+if dist.is_available():
+    # Its functions take the group of the moment of their import as a default. Imported later (by torch.compile's
+    # modules, at an optimiser's first step) they would keep the team's, whose threads then outlive it and now and then
+    # abort the process at its end.
+    import torch.distributed.nn
+
 SECONDS_TO_SAVE = 300  # for a stopped process, before it is killed
 TIMEOUT = timedelta(minutes=5)  # after which a rank that waits for a dead one gives up
 
