@@ -41,11 +41,12 @@ LIMIT = 20
 STEPS_BEFORE, STEPS_TIMED = 2, 9  # of the few steps that are timed
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 12], "rotation": 0, "zoom": 0}]})
 LKA = 'kind="lka", expansion=1, feed_forward="gated", inner_skip=false'
-CAMERA, JPEG = "{kind='camera-noise'}", "{kind='jpeg', quality=[60, 98]}"
-MIXTURE = (  # that of the recipe denoise
-    "[{weight=0.6, steps=[{kind='gaussian-noise', sigma=[0, 55]}]}, "
-    f"{{weight=0.25, steps=[{CAMERA}]}}, {{weight=0.15, steps=[{CAMERA}, {JPEG}]}}]"
-)
+
+
+def _degradations_of(recipe: str) -> str:
+    """Return the setting that takes over the degradations of a recipe."""
+    lines = load_config(recipe).as_toml().splitlines()
+    return next(line.replace(" = ", "=", 1) for line in lines if line.startswith("degradations = "))
 
 
 def _patches(*stages: tuple[float, int, int]) -> str:
@@ -104,7 +105,7 @@ COMPARISONS = {
                 ]
                 for kind in ("geglu", "mlp", "simple_gate")
             },
-            "mixture": [f"degradations={MIXTURE}"],
+            "mixture": [_degradations_of("denoise")],
         },
     ),
     Task.DEBLUR: Comparison(

@@ -30,14 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of training runs, or their log.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     parser.add_argument("--joined", action="store_true", help="each run continues the one before it")
-    parser.add_argument("--gain", action="store_true", help="over the degraded pictures, in place of the PSNR")
+    parser.add_argument(
+        "--gain",
+        dest="what",
+        action="store_const",
+        const="gain",
+        default="PSNR",
+        help="over the degraded pictures, in place of the PSNR",
+    )
     parser.add_argument("--from-db", type=float, metavar="DB", help="leave out what lies below")
     options = parser.parse_args(arguments)
     try:
-        key = "gain" if options.gain else "psnr"
-        lines = read_lines(options.runs, key=key, joined=options.joined, from_db=options.from_db)
+        lines = read_lines(options.runs, options.what, joined=options.joined, from_db=options.from_db)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        draw(lines, "gain" if options.gain else "PSNR").save(options.out)
+        draw(lines, options.what).save(options.out)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -46,28 +52,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_lines(
-    runs: Sequence[Path], *, key: str = "psnr", joined: bool = False, from_db: float | None = None
+    runs: Sequence[Path], what: str = "PSNR", *, joined: bool = False, from_db: float | None = None
 ) -> dict[str, list[list[Point]]]:
     """Return the points of each run by its name, in pieces along which the hours grow.
+
+    Args:
+        runs: folders, or their logs.
+        what: PSNR or gain, both in dB.
+        joined: whether each goes on where the one before it ended.
+        from_db: leave out points below.
 
     Raises:
         OSError: a log cannot be read.
         ValueError: one is not JSON, or none holds a validation.
     """
+    key = f"validation_{what.lower()}_db"
     lines: dict[str, list[list[Point]]] = {}
     offset = 0.0
     for run in runs:
         path = run / "log.jsonl" if run.is_dir() else run
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         found = [
-            (record["minutes"] / 60, record[f"validation_{key}_db"])
+            (offset + record["minutes"] / 60, record[key])
             for record in records
-            if record.get(f"validation_{key}_db") is not None and "minutes" in record
+            if record.get(key) is not None and "minutes" in record
         ]
         pieces: list[list[Point]] = []
         last = float("inf")
-        for own_hours, value_db in found:
-            hours = offset + own_hours
+        for hours, value_db in found:
             if hours < last:
                 pieces.append([])
             last = hours

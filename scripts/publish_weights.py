@@ -36,6 +36,7 @@ from restore import inference
 from restore.degradations import Chain
 from restore.ensemble import ENSEMBLES
 from restore.errors import RestoreError, UsageError
+from restore.models.nafnet import ADDITIONS
 from restore.training.material import recorded_sources
 from restore.types import Task
 from restore.weights import CATALOGUE, WeightsInfo, load_weights, save_weights
@@ -61,7 +62,6 @@ LICENCES = {
     "gb82": ("gb82", "CC0"),
     "gopro240": ("frames of GoPro at 240/s, not of the test pairs", "none stated"),
 }  # of the folders that we train on; any other is named as it is
-ADD_NOTHING_AT_FIRST = ("noise_level.", "coarse_intro.", "blend.")
 OF_THE_SAMPLES = {"told_share": "σ told to {}", "grey_share": "{} grey", "patterns_share": "{} drawn patterns"}
 OF_PAIRS = "that of the pairs it learnt from"
 CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
@@ -200,7 +200,7 @@ def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         raise UsageError("--halfway-from: these weights are those of another network; name what the run started from")
     between = {}
     for key, weight in ended.items():
-        began_at_zero = key.endswith((".beta", ".gamma")) or key.startswith(ADD_NOTHING_AT_FIRST)
+        began_at_zero = key.endswith((".beta", ".gamma")) or key.startswith(ADDITIONS)
         as_new = torch.zeros_like(weight) if began_at_zero else weight
         between[key] = (began.get(key, as_new) + weight) / 2
     return between
@@ -314,11 +314,13 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
 def describe(document: Mapping[str, Any], scores: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
     """Return the document of a weight file to be shipped, from that of the run and the places of its pictures."""
     training = document["training"]
-    degradations = describe_degradations(training["config"], has_frames="frames" in sources)
+    degradation = OF_PAIRS
+    if not training.get("paired"):
+        degradation = describe_degradations(training["config"], has_frames="frames" in sources)
     return {
         **document,
         "data": data_and_licences(training["photographs"]),
-        "degradation": OF_PAIRS if training.get("paired") else degradations,
+        "degradation": degradation,
         "scores": dict(scores),
     }
 

@@ -595,7 +595,7 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
     apart = plot_hours.read_lines(runs)
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
     assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
-    assert plot_hours.read_lines(runs, key="gain")["two"] == [[(1.0, 1.0)]]
+    assert plot_hours.read_lines(runs, "gain")["two"] == [[(1.0, 1.0)]]
     assert plot_hours.main([*map(str, runs), "--out", str(tmp_path / "hours.png")]) == 0
     assert len(set(Image.open(tmp_path / "hours.png").convert("RGB").get_flattened_data())) > 10
 

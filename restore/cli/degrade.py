@@ -166,7 +166,7 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
         {"kind": kind, name: (value, value)} for kind, name, value in wanted if value is not None
     ]
     if settings["blades"] is not None:
-        steps[0] = {**steps[0], "blades": settings["blades"]}
+        steps[0]["blades"] = settings["blades"]  # the blur comes first
     if not steps and blur != BlurKind.FRAMES:
         raise UsageError("nothing to do: choose --blur, --camera-noise, --noise, --poisson, --jpeg or --webp")
     return Chain.model_validate({"steps": steps})

@@ -94,8 +94,8 @@ def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> 
             raise UsageError(f"{path}: is a file, and {other} is a folder; compare two folders or two files")
     ours, theirs = (by_name(path, (reference, restored, *others)) for path in (reference, restored))
     for listing, partners in ((ours, theirs.files), (theirs, ours.files)):
-        for name in sorted(listing.twins.keys() - partners.keys()):
-            first, second, *_ = listing.twins[name]
+        if alone := listing.twins.keys() - partners.keys():
+            first, second, *_ = listing.twins[min(alone)]
             raise UsageError(f"{first} and {second}: the same name but for the extension; keep one of them")
     common = sorted(ours.files.keys() & theirs.files.keys())
     if not common:
@@ -135,10 +135,15 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
         if inside and is_elsewhere(path.parent):
             continue
         by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    files = {stem: paths[0] for stem, paths in by_stem.items() if len(paths) == 1}
-    shared = [paths for paths in by_stem.values() if len(paths) > 1]
-    twins = {path.relative_to(folder).as_posix(): paths for paths in shared for path in paths}
-    files |= {name: folder / name for name in twins}
+    files: dict[str, Path] = {}
+    twins: dict[str, list[Path]] = {}
+    for stem, paths in by_stem.items():
+        if len(paths) == 1:
+            files[stem] = paths[0]
+            continue
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            files[name], twins[name] = path, paths
     found = tuple(Skipped(folder, reason, tuple(names)) for reason, names in sorted(skipped.items()))
     if not files:
         why = f" ({found[0].message.removeprefix(f'{folder}: ')})" if found else ""

@@ -136,8 +136,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
             keeper.keep_before_decay(state, progress)
             if save:
                 keeper.save(state, samples.pictures.bad)
-                keeper.seconds_of_saving = meter.seconds_of_saving()
-                state.seconds += keeper.seconds_of_saving
+                state.seconds += meter.seconds_of_saving()
             if stop or progress >= 1:
                 break
 

@@ -235,7 +235,8 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
         if len(rows) < 4 and reference.shape[-2:] == (VALIDATION_SIZE, VALIDATION_SIZE):
             rows.append(torch.cat([degraded, restored, reference], dim=-1))
     shown = torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
-    return Validation(statistics.fmean(after), statistics.fmean(after) - statistics.fmean(before), shown)
+    psnr_db = statistics.fmean(after)
+    return Validation(psnr_db, psnr_db - statistics.fmean(before), shown)
 
 
 def validated(source: Source) -> range:

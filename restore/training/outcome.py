@@ -43,7 +43,7 @@ class Keeper:
         self.logbook = logbook
         self.losses: list[float] = []
         self.saved_at: float | None = None
-        self.seconds_of_saving = 0.0  # validation included
+        self.seconds_of_saving = 0.0  # the last time, validation included
         self.saved_step = -1
         self.was_stable = False
 
@@ -73,6 +73,7 @@ class Keeper:
         losses, self.losses = self.losses, []
         if not self.team.leads:
             return
+        started = time.monotonic()
         found, gain_db, pictures = validate(state.average, self.material.held_out, self.config, state.device)
         is_best = found > state.best_psnr_db
         state.best_psnr_db = max(found, state.best_psnr_db)
@@ -92,6 +93,7 @@ class Keeper:
             bad_pictures=sorted(set(bad.values())),
         )
         self.logbook.show(pictures, state.step)
+        self.seconds_of_saving = time.monotonic() - started
 
     def keep_before_decay(self, state: TrainState, progress: float) -> None:
         """Save, once, the state from which a longer run can go on: the one before the learning rate falls."""

@@ -18,6 +18,7 @@ from restore.config import TrainConfig, differences
 from restore.distributed import Team
 from restore.errors import UsageError, WeightsError
 from restore.models import NAFNet
+from restore.models.nafnet import ADDITIONS
 from restore.optim import Muon, build_muon
 from restore.weights import load_weights
 
@@ -103,7 +104,7 @@ class TrainState:
         if "noise_level.weight" not in ours:  # whoever was told the noise level restores without it, too
             theirs.pop("noise_level.weight", None)
         # a network that was told nothing so far can learn to be, and one of one scale to work on several
-        new = {key for key in ours if key.startswith(("noise_level.", "coarse_intro.", "blend."))} - theirs.keys()
+        new = {key for key in ours if key.startswith(ADDITIONS)} - theirs.keys()
         known = {_block_of(key) for key in theirs}
         new |= {key for key in ours if _block_of(key) not in known}
         for key in sorted(ours.keys() | theirs.keys()):
