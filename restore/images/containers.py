@@ -45,6 +45,7 @@ class Header:
         xmp: XMP packet.
         num_pictures: in the file.
         is_lossless: whether it holds the pixels exactly.
+        is_compressed: of a TIFF, whether its pixels are.
         is_truncated: whether its end is missing.
         warnings: what was found damaged and left out.
         transparent: the grey or RGB value that is transparent in a PNG without alpha.
@@ -61,6 +62,7 @@ class Header:
     xmp: bytes | None = None
     num_pictures: int = 1
     is_lossless: bool = True
+    is_compressed: bool = False
     is_truncated: bool = False
     warnings: list[str] = field(default_factory=list)
     transparent: tuple[int, ...] | None = None

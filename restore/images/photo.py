@@ -56,6 +56,7 @@ class Photo:
         warnings: what was dropped or converted in reading.
         xmp: XMP packet, or None.
         lossless: whether the file held the pixels exactly.
+        compressed: whether the file was a compressed TIFF; one that is made of it will be, too.
         dpi: pixels per inch across and down, as the file (or else its EXIF) states them, or None.
         parts: name and content of what only files of one format hold, to be written as it is: `PHOTOSHOP` of a JPEG,
             `PNG_COLOR_CHUNKS` of a PNG.
@@ -69,6 +70,7 @@ class Photo:
     warnings: tuple[str, ...] = ()
     xmp: bytes | None = None
     lossless: bool = True
+    compressed: bool = False
     dpi: tuple[float, float] | None = None
     parts: tuple[tuple[str, bytes], ...] = ()
 

@@ -229,6 +229,7 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
         page.width, page.height, icc=page.blob(Tag.ICC), xmp=page.blob(Tag.XMP), num_pictures=page.num_pages
     )
     _check_size(header, max_pixels)
+    header.is_compressed = page.is_compressed
     header.exif = descriptive_exif(page.block, page.entries)
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
@@ -281,6 +282,7 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
         warnings=tuple(warnings),
         xmp=xmp or None,
         lossless=header.is_lossless,
+        compressed=header.is_compressed,
         dpi=_upright_dpi(plausible_dpi(header.dpi) or plausible_dpi(stated_dpi(exif or b"")), orientation),
         parts=tuple(header.parts),
     )

@@ -82,6 +82,11 @@ class TiffPage:
         """How the picture is turned, 1 to 8."""
         return self._one(Tag.ORIENTATION, 1)
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether its pixels are, with or without loss."""
+        return self._one(Tag.COMPRESSION, 1) != 1
+
     def blob(self, tag: int) -> bytes | None:
         """Return the bytes of a tag, or None."""
         return self.block.values(self.entries[tag]) if tag in self.entries else None

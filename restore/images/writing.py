@@ -83,7 +83,8 @@ def write_photo(
     """Write a photograph whole or not at all, in the format that the suffix names.
 
     PNG, TIFF, BMP and PNM hold the pixels exactly; so does WebP if the photograph comes from a lossless one, or at
-    quality 100. JPEG keeps full colour resolution from quality 90 on.
+    quality 100. TIFF is compressed (Deflate) if the photograph comes from a compressed one. JPEG keeps full colour
+    resolution from quality 90 on.
 
     Args:
         path: where to; its folder exists.
@@ -194,7 +195,8 @@ def _not_srgb(chunks: dict[str, bytes]) -> str:
 
 def _encode(photo: Photo, kind: str, quality: int) -> bytes | memoryview:
     if kind == "tiff":
-        return encode_tiff(photo.pixels, photo.alpha, icc=photo.icc, exif=photo.exif, xmp=photo.xmp, dpi=photo.dpi)
+        metadata = {"icc": photo.icc, "exif": photo.exif, "xmp": photo.xmp}
+        return encode_tiff(photo.pixels, photo.alpha, **metadata, dpi=photo.dpi, compress=photo.compressed)
     if kind == "pnm":
         return encode_pnm(photo.pixels)
     if kind == "bmp":

@@ -117,6 +117,28 @@ def test_webp_is_lossless_where_its_source_was_or_at_100(tmp_path: Path, make_pi
         assert read.lossless == is_lossless
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("dtype", LOSSLESS[".tif"])
+@pytest.mark.parametrize("exif", [b"II*\0\x08\0\0\0" + bytes(6), b"MM\0*\0\0\0\x08" + bytes(6)])
+def test_tiff_is_compressed_where_its_source_was(
+    tmp_path: Path, make_picture: Any, mode: str, dtype: type[np.generic], exif: bytes
+) -> None:
+    pixels, alpha = make_picture(mode, dtype)
+    pixels = np.concatenate([pixels] * 40)
+    alpha = None if alpha is None else np.concatenate([alpha] * 40)
+    names = {compress: tmp_path / f"{compress}.tif" for compress in (False, True)}
+    for compress, path in names.items():
+        write_photo(path, Photo(pixels, alpha, exif=exif, format="tiff", compressed=compress))
+        photo = read_photo(path)
+        assert is_same(photo, pixels, alpha)
+        assert photo.compressed == compress
+        samples = pixels if alpha is None else np.dstack([pixels, alpha])
+        np.testing.assert_array_equal(tifffile.imread(path), samples)
+    assert names[True].stat().st_size < names[False].stat().st_size
+    if mode != "LA":  # which OpenCV does not read
+        assert cv2.imread(str(names[True]), cv2.IMREAD_UNCHANGED) is not None
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".bmp"])
 def test_depth_that_is_lost_is_said(tmp_path: Path, smooth: Array, suffix: str) -> None:
     deep = smooth.astype(np.uint16) * 257
