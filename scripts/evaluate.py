@@ -156,7 +156,7 @@ def _report(options: argparse.Namespace) -> Report:
     lpips = None
     if options.lpips != "none":
         try:
-            lpips = _load_lpips(options.lpips, options.weights_dir)
+            lpips = load_lpips(options.lpips, options.weights_dir)
         except WeightsError as error:
             left_out[f"LPIPS ({options.lpips})"] = str(error)
     use_threads(options.threads)
@@ -200,7 +200,12 @@ def _wanted_peers(options: argparse.Namespace, task: Task) -> dict[str, Build]:
     return {name: build for name, build in every.items() if options.peers or name in options.peer}
 
 
-def _load_lpips(net: str, weights_dir: Path | None) -> PairFunction:
+def load_lpips(net: str, weights_dir: Path | None = None) -> PairFunction:
+    """Return LPIPS with its trunk from a folder, from where downloads lie, or from the data folder.
+
+    Raises:
+        WeightsError: the trunk is in none of them.
+    """
     beside = SHARED / "weights"
     if weights_dir is None and ENVIRONMENT_VARIABLE not in os.environ and beside.is_dir():
         weights_dir = beside

@@ -7,14 +7,20 @@ PSNR over σ 15, 25 and 50; weights to deblur by the real pairs of sharp and blu
 worse by more than 0.2 dB, while sharp pictures must come out above 38 dB. `--decide-by real` decides weights to denoise
 by pairs of real noise. Weights that fail on fewer drawn patterns than the shipped ones may score up to 0.05 dB less.
 Where nothing is shipped under their name yet, weights decided by real pairs have to beat doing nothing. Better ones are
-written to `weights/NAME.safetensors`, in float16 where that costs less than 0.01 dB, with scores, training record,
-degradations and data licences in the metadata; the figures of the card `weights/NAME.md` are renewed too.
+written to `weights/NAME.safetensors`, in float16 where that costs less than 0.01 dB, with scores (LPIPS where its trunk
+is found), training record, degradations and data licences in the metadata; the figures of the card `weights/NAME.md`
+are renewed too.
+
+    python scripts/publish_weights.py denoise-fast --renew
+
+scores shipped weights again, by their name, and renews metadata and card; the weights stay as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import statistics
 import sys
 import tempfile
@@ -25,21 +31,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarking import markdown_table
-from evaluate import evaluate, our_method
+from evaluate import evaluate, load_lpips, our_method
 from peers import Method
-from protocols import CBSD68, REAL_PAIRS, Protocol, chained, describe_steps, gaussian, pairs, patterns
-from score_tables import INPUT, OUTPUT, PROTOCOL
+from protocols import CBSD68, REAL_PAIRS, Protocol, chained, gaussian, pairs, patterns
+from safetensors.torch import load_file
+from score_tables import INPUT, OUTPUT, PROTOCOL, Score
 from torch import Tensor, nn
+from weight_cards import BEFORE_AND_AFTER, LPIPS_NET, describe, renew_card
 
 from restore import inference
 from restore.degradations import Chain
 from restore.ensemble import ENSEMBLES
-from restore.errors import RestoreError, UsageError
+from restore.errors import RestoreError, UsageError, WeightsError
+from restore.metrics import PairFunction
 from restore.models.nafnet import ADDITIONS
 from restore.training.material import recorded_sources
 from restore.types import Task
-from restore.weights import CATALOGUE, WeightsInfo, load_weights, save_weights
+from restore.weights import CATALOGUE, load_weights, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SIGMAS = (15, 25, 50)
@@ -50,21 +58,6 @@ SHARP_DB = 38.0  # that sharp pictures must keep when they are deblurred: nothin
 NOISE = Chain.model_validate({"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]})
 SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}]})
 ON_PATTERNS = {Task.DENOISE: NOISE, Task.DEBLUR: SHAKE}
-BEFORE_AND_AFTER = {
-    "real": "real pairs",
-    "synthetic": "pictures with camera shake",
-    "patterns": "drawn patterns",
-}
-LICENCES = {
-    "bsds500": ("BSDS500 without CBSD68", "research use"),
-    "cid22": ("CID22", "CC BY-SA 4.0"),
-    "clic2025-half": ("CLIC 2025, halved", "Unsplash License"),
-    "gb82": ("gb82", "CC0"),
-    "gopro240": ("frames of GoPro at 240/s, not of the test pairs", "none stated"),
-}  # of the folders that we train on; any other is named as it is
-OF_THE_SAMPLES = {"told_share": "σ told to {}", "grey_share": "{} grey", "patterns_share": "{} drawn patterns"}
-OF_PAIRS = "that of the pairs it learnt from"
-CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->", "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,8 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the module's docstring; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a training run, or its weight file")
+    parser.add_argument("run", type=Path, help="folder of a training run, or its weight file; with --renew a name")
+    parser.add_argument("--renew", action="store_true", help="score what ships under a name again, and renew its card")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures to score on (CBSD68)")
     parser.add_argument(
         "--pairs", type=Path, metavar="DIR", help="real pairs to score on (in the data folder, by task)"
@@ -118,9 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
-    options = Options(**{key: value for key, value in vars(given).items() if key != "run"})
+    options = Options(**{key: value for key, value in vars(given).items() if key not in ("run", "renew")})
     try:
-        return publish(given.run, options)
+        return renew(str(given.run), options) if given.renew else publish(given.run, options)
     except RestoreError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -165,7 +159,7 @@ def publish(run: Path, options: Options = Options()) -> int:
         found = evaluate({"full": our_method(str(full_path)), "half": our_method(str(half_path))}, judge)
         stores_half = found["full"].psnr_db - found["half"].psnr_db < HALF_PRECISION_COST_DB
         scores = score(half_path if stores_half else full_path, task, options)
-    shipped = score(target, task, options) if target.exists() else None
+    shipped = score(target, task, options, decisive_only=True) if target.exists() else None
     verdict = refuse(scores, shipped, decides_by, task)
     print(f"{name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
     if name not in CATALOGUE:
@@ -180,6 +174,26 @@ def publish(run: Path, options: Options = Options()) -> int:
     save_weights(target, network.half() if stores_half else network, shipped_document)
     renew_card(target.with_suffix(".md"), load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
+    return 0
+
+
+def renew(name: str, options: Options) -> int:
+    """Score shipped weights again, and write their metadata and card anew; return the exit code.
+
+    Raises:
+        UsageError: nothing of that name ships, or the folder of pairs holds none, or none that differ.
+    """
+    target = WEIGHTS / f"{name}.safetensors"
+    if not target.exists():
+        raise UsageError(f"--renew {name}: no such weights ship; choose {', '.join(CATALOGUE)}")
+    network, info = load_weights(target)
+    is_half = any(tensor.dtype == torch.float16 for tensor in load_file(target).values())
+    scores = score(target, info.task or Task.DENOISE, options)
+    print(f"{name}: {_summary(scores)}")
+    if not options.dry_run:
+        save_weights(target, network.half() if is_half else network, {**info.document, "scores": scores})
+        renew_card(target.with_suffix(".md"), load_weights(target)[1])
+        print(f"wrote the scores of {target}, and its card")
     return 0
 
 
@@ -246,22 +260,29 @@ def decisive(scores: Mapping[str, Any], decides_by: str) -> float:
     return statistics.fmean(result["psnr_db"] for result in scores["results"])
 
 
-def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
+def score(path: Path, task: Task, options: Options, *, decisive_only: bool = False) -> dict[str, Any]:
     """Return the scores of a weight file, as they go into its metadata.
+
+    Args:
+        path: of the file.
+        task: of the weights.
+        options: what to score on.
+        decisive_only: leave out those that other weights are not compared by.
 
     Returns:
         For denoising, under `results`, blind PSNR and SSIM at each σ and the PSNR when it is told σ, where it can be;
         under `real`, where there are pairs, PSNR before and after and the change of the worst picture; for deblurring
         the same under `synthetic`, for camera shake; under `patterns` the same for drawn patterns; under `clean`, what
-        becomes of pictures that need nothing.
+        becomes of pictures that need nothing. Each with SSIM and, where its weights are found, LPIPS.
 
     Raises:
         UsageError: the folder of pairs holds none, or none that differ.
     """
     scores: dict[str, Any] = {}
+    lpips = None if decisive_only else _lpips()
     blind = our_method(str(path))
     if task is Task.DENOISE and options.folder.is_dir():
-        can_be_told = inference.load(path, device="cpu").knows_sigma
+        can_be_told = not decisive_only and inference.load(path, device="cpu").knows_sigma
         methods = {"blind": blind} | ({"told": our_method(str(path), told=True)} if can_be_told else {})
         scores |= {
             "benchmark": f"{options.folder.name}, {PROTOCOL}",
@@ -269,33 +290,33 @@ def score(path: Path, task: Task, options: Options) -> dict[str, Any]:
             "results": [],
         }
         for sigma in SIGMAS:
-            found = evaluate(methods, gaussian(options.folder, sigma, options.limit))
-            result = {"sigma": sigma, **_rounded(found["blind"].psnr_db, found["blind"].ssim)}
+            found = evaluate(methods, gaussian(options.folder, sigma, options.limit), lpips=lpips)
+            result = {"sigma": sigma, **_recorded(found["blind"])}
             told = {"told_psnr_db": round(found["told"].psnr_db, 6)} if can_be_told else {}
             scores["results"].append(result | told)
     real = real_pairs(task, options)
     if real is not None:
-        scores["real"] = before_and_after(blind, real)
+        scores["real"] = before_and_after(blind, real, lpips)
         if task is Task.DEBLUR:
             scores["protocol"] = f"{real.folder}, {scores['real']['num_pictures']} real pairs, before → after"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="left as it was")  # they are counted
-        scores["patterns"] = before_and_after(blind, patterns(ON_PATTERNS[task], options.limit))
-    if options.folder.is_dir():
+        scores["patterns"] = before_and_after(blind, patterns(ON_PATTERNS[task], options.limit), lpips)
+    if options.folder.is_dir() and not decisive_only:
         if task is Task.DEBLUR:
-            scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit))
+            scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit), lpips)
         found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit))
-        scores["clean"] = {"folder": options.folder.name} | _rounded(found["restored"].psnr_db, found["restored"].ssim)
+        scores["clean"] = {"folder": options.folder.name, **_recorded(found["restored"])}
     return scores
 
 
-def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
+def before_and_after(method: Method, protocol: Protocol, lpips: PairFunction | None = None) -> dict[str, Any]:
     """Return the scores of degraded pictures and of what a method makes of them.
 
     Raises:
         UsageError: the pairs do not differ.
     """
-    found = evaluate({"restored": method}, protocol)
+    found = evaluate({"restored": method}, protocol, lpips=lpips)
     gains = found["restored"].gains_db(found[INPUT])
     if not gains:
         raise UsageError(f"{protocol.folder}: the pairs are equal, there is nothing to restore")
@@ -303,142 +324,11 @@ def before_and_after(method: Method, protocol: Protocol) -> dict[str, Any]:
         "folder": protocol.folder,
         "protocol": f"{protocol.text}; {OUTPUT}",
         "num_pictures": len(found[INPUT].pictures),
-        "input_psnr_db": round(found[INPUT].psnr_db, 6),
-        "input_ssim": found[INPUT].ssim,
-        **_rounded(found["restored"].psnr_db, found["restored"].ssim),
+        **{f"input_{key}": value for key, value in _recorded(found[INPUT]).items()},
+        **_recorded(found["restored"]),
         "worst_gain_db": round(min(gains), 6),
         "num_unchanged": sum(gain == 0 for gain in gains),  # left as they were, since the network fails on them
     }
-
-
-def describe(document: Mapping[str, Any], scores: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the document of a weight file to be shipped, from that of the run and the places of its pictures."""
-    training = document["training"]
-    degradation = OF_PAIRS
-    if not training.get("paired"):
-        degradation = describe_degradations(training["config"], has_frames="frames" in sources)
-    return {
-        **document,
-        "data": data_and_licences(training["photographs"]),
-        "degradation": degradation,
-        "scores": dict(scores),
-    }
-
-
-def data_and_licences(photographs: Mapping[str, int]) -> list[dict[str, object]]:
-    """Name the training sets of a run with their licences; a folder that we do not know has none stated."""
-    named = {folder: LICENCES.get(folder, (folder, "not stated")) for folder in photographs}
-    return [
-        {"name": named[folder][0], "pictures": num, "licence": named[folder][1]} for folder, num in photographs.items()
-    ]
-
-
-def describe_degradations(config: Mapping[str, Any], *, has_frames: bool = False) -> str:
-    """Say in words what the recorded configuration of a run did to its samples.
-
-    Args:
-        config: of the run.
-        has_frames: whether it was given frames of a video.
-
-    >>> chain = {"weight": 3, "steps": [{"kind": "gaussian-noise", "sigma": [0, 55]}]}
-    >>> describe_degradations({"degradations": [chain, {"steps": []}], "data": {"told_share": 0.25}})
-    '75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: nothing; σ told to 25 % of the samples'
-    """
-    if "degradations" not in config:
-        return "not recorded"
-    chains = [Chain.model_validate(chain) for chain in config["degradations"]]
-    if not chains:
-        return OF_PAIRS
-    data = config.get("data", {})
-    frames = (1 - data.get("patterns_share", 0)) * data["frames_share"] if has_frames else 0
-    total = sum(chain.weight for chain in chains) / (1 - frames)
-    parts = [(frames, _describe_frames(data))] if has_frames else []
-    parts += [(chain.weight / total, describe_steps(chain)) for chain in chains]
-    words = [f"{100 * share:.0f} %: {what}" if len(parts) > 1 else what for share, what in parts]
-    for key, what in OF_THE_SAMPLES.items():
-        if data.get(key):
-            words.append(what.format(f"{100 * data[key]:g} % of the samples"))
-    return "; ".join(words)
-
-
-def _describe_frames(data: Mapping[str, Any]) -> str:
-    fewest, most = data["frames_num"]
-    means = f"the mean of {fewest}–{most} frames of a video, {' to '.join(map(str, data['frames_skip']))} apart"
-    return f"{means} ({100 * data['frames_display']:g} % not in linear light), then what does not blur of the others"
-
-
-def renew_card(path: Path, info: WeightsInfo) -> None:
-    """Write the figures of the weights into their card, between its two marks; a new card gets a title."""
-    document = info.document
-    size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
-    data = "; ".join(f"{item['name']} ({item['pictures']}, {item['licence']})" for item in document["data"])
-    start = document.get("halfway_from")
-    paragraphs = [
-        f"{size}. Trained for {_effort(document['training'])}.",
-        *([f"The weights are the mean of those and of `{start}`, from which the training started."] if start else []),
-        f"Degradations: {document['degradation']}.",
-        *([f"What the network adds is multiplied by {document['residual']:g}."] if "residual" in document else []),
-        *(
-            [f"The mean over {info.ensemble} orientations of a picture, unless `--ensemble` says otherwise."]
-            if info.ensemble > 1
-            else []
-        ),
-        f"Data: {data}.",
-        *_figures(document["scores"]),
-    ]
-    card = path.read_text(encoding="utf-8") if path.exists() else f"# {info.name}\n\n{CARD_START}\n{CARD_END}\n"
-    before, rest = card.split(CARD_START)
-    after = rest.split(CARD_END)[1]
-    figures = "\n\n".join(paragraphs)
-    path.write_text(f"{before}{CARD_START}\n\n{figures}\n\n{CARD_END}{after}", encoding="utf-8")
-
-
-def _effort(training: Mapping[str, Any]) -> str:
-    minutes = training["minutes"]
-    time = f"{minutes:.0f} minutes" if minutes < 180 else f"{minutes / 60:.1f} hours"
-    processes = training.get("processes", 1)
-    workers = f"{processes} processes of {training['threads']}" if processes > 1 else f"{training['threads']}"
-    reached = training.get("validation_psnr_db")
-    validation = "" if reached is None else f"; {reached:.2f} dB on held-out patches degraded as in training"
-    seed = training["config"]["seed"]
-    hardware = f" ({training['hardware']})" if "hardware" in training else ""
-    return f"{training['steps']:,} steps in {time} on {workers} CPU thread(s){hardware}, seed {seed}{validation}"
-
-
-def _figures(scores: Mapping[str, Any]) -> list[str]:
-    """Return the paragraphs of the scores."""
-    paragraphs = []
-    if scores.get("results"):
-        rows = [
-            [f"{r['sigma']}", f"{r['psnr_db']:.2f}", _or_dash(r.get("told_psnr_db")), f"{r['ssim']:.4f}"]
-            for r in scores["results"]
-        ]
-        paragraphs += [
-            markdown_table(["σ on 0–255", "PSNR dB, blind", "PSNR dB, told σ", "SSIM, blind"], rows),
-            f"Protocol: {scores['benchmark']}.",
-        ]
-    for key, what in BEFORE_AND_AFTER.items():
-        if key in scores:
-            paragraphs += _before_and_after_table(scores[key], what)
-    if "clean" in scores:
-        clean = scores["clean"]
-        paragraphs.append(
-            f"Pictures of {clean['folder']} that need nothing come out at {clean['psnr_db']:.2f} dB of themselves."
-        )
-    return paragraphs
-
-
-def _before_and_after_table(found: Mapping[str, Any], what: str) -> list[str]:
-    rows = [
-        ["before", f"{found['input_psnr_db']:.2f}", f"{found['input_ssim']:.4f}"],
-        ["after", f"{found['psnr_db']:.2f}", f"{found['ssim']:.4f}"],
-    ]
-    num = found.get("num_unchanged")
-    unchanged = f"; {num} are left as they were, since the network fails on them" if num else ""
-    return [
-        markdown_table([f"{found['folder']}, {found['num_pictures']} {what}", "PSNR dB", "SSIM"], rows),
-        f"The worst picture changes by {found['worst_gain_db']:+.2f} dB{unchanged}. Protocol: {found['protocol']}.",
-    ]
 
 
 def _summary(scores: Mapping[str, Any]) -> str:
@@ -454,13 +344,20 @@ def _summary(scores: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _rounded(psnr_db: float, ssim: float | None) -> dict[str, float]:
+def _recorded(score: Score) -> dict[str, float]:
     """Return the scores with more digits than are shown, so that those are rounded once."""
-    return {"psnr_db": round(psnr_db, 6)} | ({} if ssim is None else {"ssim": round(ssim, 4)})
+    values = {"psnr_db": score.psnr_db, "ssim": score.ssim, "lpips": score.lpips}
+    return {key: round(value, 6) for key, value in values.items() if value is not None}
 
 
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+@functools.cache
+def _lpips() -> PairFunction | None:
+    """Return LPIPS, or None where its weights are not found, and say so once."""
+    try:
+        return load_lpips(LPIPS_NET)
+    except WeightsError as error:
+        print(f"note: scored without LPIPS: {error}", file=sys.stderr)
+        return None
 
 
 if __name__ == "__main__":

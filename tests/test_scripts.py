@@ -24,6 +24,7 @@ import protocols
 import publish_weights
 import pytest
 import torch
+import weight_cards
 from before_after import main as before_after
 from bench_denoise import main as bench_denoise
 from blur_kernels import kernel_between
@@ -33,6 +34,7 @@ from blur_paths import drawn_paths, statistics_of
 from blur_paths import main as blur_paths
 from evaluate import main as evaluate
 from PIL import Image
+from safetensors.torch import load_file
 
 from restore import weights
 from restore.config import load_config
@@ -314,7 +316,7 @@ def test_evaluate_names_what_is_missing(
 
 
 def test_the_examples_of_the_scripts_are_true() -> None:
-    for module in (protocols, publish_weights):
+    for module in (protocols, weight_cards):
         found = doctest.testmod(module)
         assert found.attempted > found.failed == 0
 
@@ -359,7 +361,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     assert publish_weights.main([*arguments, "--dry-run", "--limit", "1"]) == 0
     assert "would write" in capsys.readouterr().out
     assert not list(shipped.iterdir())
-    marks = f"{publish_weights.CARD_START}\nold figures\n{publish_weights.CARD_END}"
+    marks = f"{weight_cards.CARD_START}\nold figures\n{weight_cards.CARD_END}"
     card = shipped / "denoise-fast.md"
     card.write_text(f"# denoise-fast\n\nWritten by hand.\n\n{marks}\n\nAnd below.\n", encoding="utf-8")
     assert publish_weights.main(arguments) == 0
@@ -372,9 +374,9 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
         "Degradations: 75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: camera noise (shot 0.0001–0.02, ",
         "then JPEG (quality 90); σ told to 25 % of the samples; 10 % of the samples grey.",
         "gb82 (3, CC0); mine (1, not stated)",
-        "| clean-noisy, 2 real pairs | PSNR dB | SSIM |",
+        "| clean-noisy, 2 real pairs | PSNR dB | SSIM | LPIPS |",
         "The worst picture changes by ",
-        "| patterns, 2 drawn patterns | PSNR dB | SSIM |",
+        "| patterns, 2 drawn patterns | PSNR dB | SSIM | LPIPS |",
     ):
         assert part in text
     document = weights.read_info(shipped / "denoise-fast.safetensors").document
@@ -384,6 +386,43 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     capsys.readouterr()
     assert publish_weights.main(arguments) == 0
     assert "the shipped weights are better and stay" in capsys.readouterr().out
+
+
+def test_publish_renews_what_a_card_says_of_shipped_weights(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored_on = ["--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    assert publish_weights.main([str(run), *scored_on]) == 0
+    path, card = shipped / "denoise-fast.safetensors", shipped / "denoise-fast.md"
+    before, text = load_file(path), card.read_text(encoding="utf-8")
+    network, info = weights.load_weights(path)
+    weights.save_weights(path, network.half(), {**info.document, "scores": {}})
+    card.write_text(text.replace("dB", "old"), encoding="utf-8")
+    assert publish_weights.main(["denoise-fast", "--renew", *scored_on]) == 0
+    assert card.read_text(encoding="utf-8") == text
+    after = load_file(path)
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+    assert weights.read_info(path).document["scores"] == info.document["scores"]
+    assert publish_weights.main(["no-such", "--renew", *scored_on]) == 2
+    assert "--renew no-such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lpips", [None, 0.125])
+def test_publish_scores_lpips_where_its_trunk_is_found(
+    run: Path,
+    shipped: Path,
+    small: Path,
+    pairs: Callable[[str, str], Path],
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    lpips: float | None,
+) -> None:
+    monkeypatch.setattr(publish_weights, "_lpips", lambda: None if lpips is None else lambda *_: lpips)
+    assert publish_weights.main([str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]) == 0
+    scores = weights.read_info(shipped / "denoise-fast.safetensors").document["scores"]
+    assert [result.get("lpips") for result in scores["results"]] == [lpips] * 3
+    row = next(line for line in (shipped / "denoise-fast.md").read_text().splitlines() if line.startswith("| 25 |"))
+    assert row.endswith("| – |" if lpips is None else "| 0.1250 |")
 
 
 def test_drawn_patterns_are_the_same_every_time_and_differ_from_their_noise() -> None:
@@ -498,10 +537,10 @@ def test_the_shares_of_degradations_count_the_frames_of_videos() -> None:
         "frames_display": 0.8,
     }
     config = {"degradations": chains, "data": data}
-    told = publish_weights.describe_degradations(config, has_frames=True)
+    told = weight_cards.describe_degradations(config, has_frames=True)
     assert [int(share) for share in re.findall(r"([0-9]+) %: ", told)] == [45, 41, 14]
     assert "45 %: the mean of 1–9 frames of a video, 1 to 2 apart (80 % not in linear light)" in told
-    assert publish_weights.describe_degradations(config).startswith("75 %: nothing; 25 %: nothing; 10 % of the samples")
+    assert weight_cards.describe_degradations(config).startswith("75 %: nothing; 25 %: nothing; 10 % of the samples")
 
 
 @pytest.mark.parametrize(
