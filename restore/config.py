@@ -154,7 +154,8 @@ class Data(Settings):
         frames_skip: least and greatest distance between two of them, 1 for neighbours, more for faster motion.
         frames_display: share of the means whose values are averaged as they stand, not in linear light.
         workers: processes that decode and degrade; 0 does it between the steps.
-        cache_gb: memory for decoded pictures, in gigabytes, for each process.
+        cache_gb: most memory for decoded pictures, in gigabytes, of each process and of each folder that is named:
+            photographs, frames, those to validate on.
     """
 
     told_share: Share = 0.0
