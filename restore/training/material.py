@@ -186,11 +186,12 @@ def sample_stream(
         progress_at: share of the budget used up at a step, which decides the size of the patches.
     """
     passes_a_step = config.optimiser.accumulation
+    most = max(stage.batch_size for stage in config.patches)  # so that smaller batches later on repeat no sample
 
     def requests() -> Iterator[list[Request]]:
         for number in itertools.count(first_step * passes_a_step):
             stage = config.patch_stage(progress_at(number // passes_a_step))
-            first = (number * team.size + team.rank) * stage.batch_size
+            first = (number * team.size + team.rank) * most
             yield [Request(first + index, stage.size) for index in range(stage.batch_size)]
 
     yield from batches(samples, requests(), config.data.workers)

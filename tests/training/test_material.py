@@ -36,6 +36,13 @@ def test_the_stream_goes_on_from_any_step(config: TrainConfig, material: Materia
         assert torch.equal(one, other)
 
 
+def test_smaller_batches_later_on_repeat_no_sample(config: TrainConfig, material: Material) -> None:
+    stages = [{"start": start, "size": 16, "batch_size": num} for start, num in ((0.0, 4), (0.5, 2))]
+    batches = first(TrainConfig.model_validate(config.as_dict() | {"patches": stages}), material, 6)
+    drawn = [tuple(sample.flatten().tolist()) for batch in batches for sample in batch]
+    assert len(set(drawn)) == len(drawn) == 18
+
+
 def test_two_processes_see_what_one_sees_in_twice_the_passes(config: TrainConfig, material: Material) -> None:
     values = config.as_dict()
     values["optimiser"] |= {"accumulation": 2}
