@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarking import hardware, interleaved, markdown_table, use_threads
+from benchmarking import hardware, interleaved, markdown_table, peak_bytes, use_threads
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -167,14 +166,6 @@ def memory_growth(name: str, shape: tuple[int, ...]) -> list[int]:
         run()
         peaks.append(peak_bytes())
     return [peak - peaks[0] for peak in peaks[1:]]
-
-
-def peak_bytes() -> int:
-    """Return the peak of resident memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.exists():  # there ru_maxrss begins with the peak of the process that started this one
-        return 1024 * int(status.read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def memory_in_a_process_of_its_own(name: str) -> list[int]:

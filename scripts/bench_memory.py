@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from benchmarking import hardware
+from benchmarking import BYTES_OF_MAXRSS, hardware
 
 from restore.types import Task
 
@@ -43,8 +43,7 @@ def main() -> int:
         seconds = time.perf_counter() - started
     if finished.returncode:
         return finished.returncode
-    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
-    peak = unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = BYTES_OF_MAXRSS * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     megapixels = side * side / 1e6
     print(f"{hardware()}\n{side}×{side} {args.format}, depth {args.depth}: peak {peak / 2**30:.2f} GiB resident")
     print(f"{seconds:.1f} s, {megapixels / seconds:.3f} megapixels per second, start and files included")

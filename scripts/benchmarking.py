@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ import cv2
 import torch
 
 Clock = Callable[[], float]
+BYTES_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 
 
 def hardware() -> str:
@@ -63,6 +66,14 @@ def interleaved(
             if turn >= warmup:
                 seconds[name].append(clock() - started)
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def peak_bytes() -> int:
+    """Return the peak of resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.exists():  # there ru_maxrss begins with the peak of the process that started this one
+        return 1024 * int(status.read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+    return BYTES_OF_MAXRSS * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

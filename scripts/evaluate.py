@@ -18,7 +18,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from benchmarking import Clock, hardware, use_threads
+from benchmarking import Clock, hardware, peak_bytes, use_threads
 from peers import PEERS, PSF, Method, MissingPeerError, deblurring_peers
 from protocols import CBSD68, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs, patterns
 from pydantic import ValidationError
@@ -114,12 +113,7 @@ def peak_mib(build: Build, protocol: Protocol, num_threads: int) -> float:
 def _restore_alone(build: Build, sample: Sample, num_threads: int) -> float:
     use_threads(num_threads)
     build()(sample.degraded, sample.sigma)
-    status = Path("/proc/self/status")  # getrusage may count what the parent held before this program was started
-    if status.exists():
-        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_bytes() / 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
