@@ -34,6 +34,7 @@ OVERLAP_OF_SCALES = 192  # what a network changes at smaller sizes reaches furth
 ROWS_HALVED = 512  # of a picture that become floats at a time
 TILE_MULTIPLE = 64  # strides and attention cells of the networks divide it
 TLC_LIMIT = 2.0  # factors thrice the global ones paint mosaics; chosen on made-up nets, no published one was at hand
+USUAL = -1.0, 2.0  # values that networks see: white is 1, and noise goes beyond; what lies further out is added again
 EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
 BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, float32
 
@@ -306,13 +307,15 @@ class Restorer:
     def _run(self, tile_NCHW: Tensor, coarse_change: Tensor | None, sigma: float | None) -> tuple[Tensor, Tensor]:
         """Restore float32 (N,1 or 3,H,W) in one go; return also on which of the N the network did not fail."""
         channels, height, width = tile_NCHW.shape[1:]
-        x = tile_NCHW.nan_to_num(0, 0, 0).expand(-1, 3, -1, -1)
+        finite = tile_NCHW.nan_to_num(0, 0, 0)
+        usual = finite.clamp(*USUAL)
+        x = usual.expand(-1, 3, -1, -1)
         if coarse_change is not None:  # it is turned with the picture
             x = torch.cat([x, coarse_change], dim=1)
         if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
             x = mirrored_to_multiple(x, self.multiple)
         y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
-        y = y if channels == 3 else y.mean(1, keepdim=True)
+        y = (y if channels == 3 else y.mean(1, keepdim=True)) + (finite - usual)
         return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are
 
     def _run_network(self, image_NCHW: Tensor, sigma: float | None) -> Tensor:
@@ -463,7 +466,7 @@ def _halved(source: Tensor) -> Tensor:
     num, channels, height, width = source.shape
     half = torch.empty((num, -(-height // 2), -(-width // 2), channels)).permute(0, 3, 1, 2)
     for top in range(0, height, ROWS_HALVED):
-        strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0)
+        strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0).clamp(*USUAL)
         half[..., top // 2 : (top + ROWS_HALVED) // 2, :] = halved(strip)
     return half
 

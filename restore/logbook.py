@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 Point = tuple[float, float]
 COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
 MOST_DOTS = 100  # points of a line that are dots, too
-SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db")
+SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db", "validation_gain_db")
 
 
 class Logbook:

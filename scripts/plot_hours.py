@@ -86,7 +86,8 @@ def read_lines(
             if from_db is None or value_db >= from_db:
                 pieces[-1].append((hours, value_db))
         lines[path.parent.name if path.name == "log.jsonl" else path.stem] = [piece for piece in pieces if piece]
-        offset = last if joined and found else offset
+        if joined:
+            offset += next((record["minutes"] / 60 for record in reversed(records) if "minutes" in record), 0)
     if not any(lines.values()):
         raise ValueError(f"{runs[0]}: no validation to draw; it comes with the first checkpoint")
     return lines

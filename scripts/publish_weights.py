@@ -110,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--name", help="name to ship under (that of the run's recipe)")
     given = parser.parse_args(arguments)
+    of_runs = ("residual", "ensemble", "halfway_from", "name", "decide_by")
+    if given.renew and any(getattr(given, key) != parser.get_default(key) for key in of_runs):
+        parser.error(f"--renew leaves weights as they are: leave out --{', --'.join(of_runs)}".replace("_", "-"))
     if given.limit is not None and not given.dry_run:
         parser.error("--limit is for a look at what would happen: add --dry-run")
     options = Options(**{key: value for key, value in vars(given).items() if key not in ("run", "renew")})
@@ -181,7 +184,7 @@ def renew(name: str, options: Options) -> int:
     """Score shipped weights again, and write their metadata and card anew; return the exit code.
 
     Raises:
-        UsageError: nothing of that name ships, or the folder of pairs holds none, or none that differ.
+        UsageError: nothing of that name ships, what it was scored on is not there, or pairs are none or do not differ.
     """
     target = WEIGHTS / f"{name}.safetensors"
     if not target.exists():
@@ -190,6 +193,8 @@ def renew(name: str, options: Options) -> int:
     is_half = any(tensor.dtype == torch.float16 for tensor in load_file(target).values())
     scores = score(target, info.task or Task.DENOISE, options)
     print(f"{name}: {_summary(scores)}")
+    if lost := _names_of(info.document.get("scores", {})) - _names_of(scores):
+        raise UsageError(f"--renew {name}: nothing is written, since scores would be lost: {', '.join(sorted(lost))}")
     if not options.dry_run:
         save_weights(target, network.half() if is_half else network, {**info.document, "scores": scores})
         renew_card(target.with_suffix(".md"), load_weights(target)[1])
@@ -305,7 +310,7 @@ def score(path: Path, task: Task, options: Options, *, decisive_only: bool = Fal
     if options.folder.is_dir() and not decisive_only:
         if task is Task.DEBLUR:
             scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit), lpips)
-        found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit))
+        found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit), lpips=lpips)
         scores["clean"] = {"folder": options.folder.name, **_recorded(found["restored"])}
     return scores
 
@@ -342,6 +347,13 @@ def _summary(scores: Mapping[str, Any]) -> str:
     if "clean" in scores:
         parts.append(f"clean pictures {scores['clean']['psnr_db']:.2f} dB")
     return ", ".join(parts)
+
+
+def _names_of(scores: Mapping[str, Any]) -> set[str]:
+    """Name the scores, those of each set of pictures too."""
+    sets = {**scores, "results": (scores.get("results") or [{}])[0]}
+    inner = {f"{name} {key}" for name, found in sets.items() if isinstance(found, Mapping) for key in found}
+    return scores.keys() | inner
 
 
 def _recorded(score: Score) -> dict[str, float]:

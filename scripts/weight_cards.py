@@ -139,10 +139,9 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
             ]
             for found in scores["results"]
         ]
-        paragraphs += [
-            markdown_table(heads, rows),
-            f"Protocol: {scores['benchmark']}; LPIPS: {METRICS[f'lpips-{LPIPS_NET}'].protocol}.",
-        ]
+        has_lpips = any("lpips" in found for found in scores["results"])
+        lpips = f"; LPIPS: {METRICS[f'lpips-{LPIPS_NET}'].protocol}" if has_lpips else ""
+        paragraphs += [markdown_table(heads, rows), f"Protocol: {scores['benchmark']}{lpips}."]
     for key, what in BEFORE_AND_AFTER.items():
         if key in scores:
             paragraphs += _before_and_after_table(scores[key], what)

@@ -160,6 +160,16 @@ def test_several_scales_take_any_size_kind_and_depth(height: int, width: int) ->
     np.testing.assert_allclose(restorer(grey) / 255, restorer(grey.astype(np.float32) / 255), atol=0.51 / 255)
 
 
+@pytest.mark.parametrize("name", ["denoise-fast", "deblur-fast"])
+def test_a_light_far_above_white_disturbs_nothing_around_it(name: str) -> None:
+    picture = 0.5 + 0.1 * random_picture("float32", 64, 64, 3)
+    white = picture.copy()
+    white[20, 20], picture[20, 20] = 2, 12
+    expected, found = (load(name, device="cpu")(one, clip=False) for one in (white, picture))
+    expected[20, 20] += 10
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_values_that_are_no_numbers_stay_where_they_are_at_several_scales() -> None:
     picture = random_picture("float32", 40, 40, 3)
     picture[5, 5, 0], picture[6, 6] = np.nan, np.inf

@@ -205,6 +205,17 @@ def test_files_that_differ_in_their_extensions_alone_are_matched_by_their_whole_
         assert [path.name for path in (pair.reference, pair.restored)] == [f"twin.{suffix}"] * 2
 
 
+def test_a_stem_that_is_the_whole_name_of_a_twin_stays_apart(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        for name in ("x.png", "x.tif", "x.png.jpg"):
+            write(folder / name, picture(0))
+    (folders[0] / "x.png.jpg").unlink()
+    pairing = pair_files(*folders)
+    assert pairing.only_restored == ("x.png.jpg",)
+    twins = [(pair.reference.name, pair.restored.name) for pair in pairing.pairs if pair.name.startswith("x")]
+    assert twins == [("x.png", "x.png"), ("x.tif", "x.tif")]
+
+
 def test_two_files_make_a_pair_whatever_their_names(tmp_path: Path) -> None:
     pairing = pair_files(write(tmp_path / "x.png", picture(0)), write(tmp_path / "y.tif", picture(0)))
     assert [pair.name for pair in pairing.pairs] == ["x"]

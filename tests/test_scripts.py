@@ -403,6 +403,11 @@ def test_publish_renews_what_a_card_says_of_shipped_weights(
     after = load_file(path)
     assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
     assert weights.read_info(path).document["scores"] == info.document["scores"]
+    weights.save_weights(path, network.half(), {**info.document, "scores": {**info.document["scores"], "other": {}}})
+    assert publish_weights.main(["denoise-fast", "--renew", *scored_on]) == 2
+    assert "scores would be lost: other" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        publish_weights.main(["denoise-fast", "--renew", "--ensemble", "4"])
     assert publish_weights.main(["no-such", "--renew", *scored_on]) == 2
     assert "--renew no-such" in capsys.readouterr().err
 
@@ -635,6 +640,9 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
     assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
     assert plot_hours.read_lines(runs, "gain")["two"] == [[(1.0, 1.0)]]
+    older = tmp_path / "one" / "log.jsonl"
+    older.write_text(older.read_text().replace("gain", "old"), encoding="utf-8")
+    assert plot_hours.read_lines(runs, "gain", joined=True)["two"] == [[(2.25, 1.0)]]
     assert plot_hours.main([*map(str, runs), "--out", str(tmp_path / "hours.png")]) == 0
     assert len(set(Image.open(tmp_path / "hours.png").convert("RGB").get_flattened_data())) > 10
 

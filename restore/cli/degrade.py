@@ -193,6 +193,8 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
     found.sort(key=lambda path: natural_order(path.name))
     if len(found) < num:
         raise NothingToDoError(f"{folder}: {len(found)} frames lie in it and --num-frames is {num}; name one with more")
+    if output.is_file() and any(output.samefile(path) for path in found):
+        raise UsageError(f"{output}: is one of the frames; choose another output, frames are never replaced")
     return dict(windows(found, num, settings["frame_step"] or num))
 
 

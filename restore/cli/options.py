@@ -51,7 +51,7 @@ MaxPixels = Annotated[
     int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels than this before they are decoded.")
 ]
 AllowTruncated = Annotated[
-    bool, typer.Option("--allow-truncated", help="Accept what is there of a broken JPEG, BMP, PNM or plain TIFF.")
+    bool, typer.Option("--allow-truncated", help="Accept what is there of a broken JPEG, TIFF, BMP or PNM.")
 ]
 StripMetadata = Annotated[
     bool, typer.Option("--strip-metadata", help="Leave out EXIF (GPS with it), XMP and IPTC; the colour profile stays.")

@@ -74,10 +74,14 @@ def _status_within(path: Path, real_root: Path) -> os.stat_result:
     status = path.lstat()
     if not stat.S_ISLNK(status.st_mode):
         return status
-    if not Path(os.path.realpath(path)).is_relative_to(real_root):
-        raise _SkipError("a broken link" if not path.exists() else "a link out of the folder")
+    if not os.path.exists(path):  # noqa: PTH110  which is False too where the way there is closed
+        raise _SkipError("a broken link")
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(real_root):
+        raise _SkipError("a link out of the folder")
     if stat.S_ISDIR((target := path.stat()).st_mode):
-        raise _SkipError("a link to a folder that is searched itself")
+        is_hidden = any(part.startswith(".") for part in real.relative_to(real_root).parts)
+        raise _SkipError("a link to a hidden folder" if is_hidden else "a link to a folder that is searched itself")
     return target
 
 

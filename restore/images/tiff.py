@@ -53,6 +53,9 @@ _COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZ
                  8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
                  50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
 _LOSSLESS = {5: 5, 8: 8, 32773: 32773, 32946: 8, 34925: 34925, 50000: 50000}  # as Pillow's libtiff knows them
+_WITH_PREDICTOR = _LOSSLESS.keys() - {32773}  # PackBits has none, whatever a tag says
+_LOWEST_BIT_FIRST = 2
+_BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _BAND_BYTES = 2**24  # decompressed at a time
 _MAX_PAGES = 10_000
@@ -163,7 +166,8 @@ class TiffPage:
             data=self.block.data,
             dtype=dtype,
             compression=self._one(Tag.COMPRESSION, 1),
-            predictor=self._one(Tag.PREDICTOR, 1),
+            predictor=self._one(Tag.PREDICTOR, 1) if self._one(Tag.COMPRESSION, 1) in _WITH_PREDICTOR else 1,
+            fill_order=self._one(Tag.FILL_ORDER, 1),
             height=self.height,
             width=self.width,
             num_planes=num_planes,
@@ -239,6 +243,7 @@ class _Layout:
     dtype: np.dtype[Any]
     compression: int
     predictor: int
+    fill_order: int
     height: int
     width: int
     num_planes: int
@@ -268,7 +273,8 @@ def _decode_segments(layout: _Layout, *, allow_truncated: bool) -> tuple[Pixels,
                 num_rows = min(num_rows, layout.height - first * layout.segment_rows)
             numbers = range(plane * per_plane + first, plane * per_plane + last)
             try:
-                raw = _decompress(layout, numbers, num_rows, row_bytes)
+                raw, is_part = _decompress(layout, numbers, num_rows, row_bytes, allow_truncated=allow_truncated)
+                is_truncated |= is_part
             except ImageError:
                 if not allow_truncated:
                     raise
@@ -292,14 +298,21 @@ def _place(block: Pixels, plane: Pixels, first: int, layout: _Layout) -> None:
         target[...] = tile[: target.shape[0], : target.shape[1]]
 
 
-def _decompress(layout: _Layout, numbers: range, num_rows: int, row_bytes: int) -> NDArray[np.uint8]:
-    """Return (num_rows,row_bytes) uint8 of consecutive segments."""
+def _decompress(
+    layout: _Layout, numbers: range, num_rows: int, row_bytes: int, *, allow_truncated: bool
+) -> tuple[NDArray[np.uint8], bool]:
+    """Return (num_rows,row_bytes) uint8 of consecutive segments, and whether the end is missing and made of zeros."""
     parts = [layout.data[layout.offsets[n] : layout.offsets[n] + layout.lengths[n]] for n in numbers]
+    if layout.fill_order == _LOWEST_BIT_FIRST:
+        parts = [part.translate(_BITS_REVERSED) for part in parts]
     if layout.compression == 1:
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
-        if len(joined) < num_rows * row_bytes:
+        num_missing = max(0, num_rows * row_bytes - len(joined))
+        if num_missing and not (allow_truncated and joined):
             raise ImageError(TRUNCATED)
-        return np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
+        joined = joined + bytes(num_missing) if num_missing else joined
+        rows = np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
+        return rows, num_missing > 0
     if any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True)):
         raise ImageError(TRUNCATED)
     layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
@@ -310,7 +323,7 @@ def _decompress(layout: _Layout, numbers: range, num_rows: int, row_bytes: int) 
         Tag.SAMPLES: [1],
     }
     image = _open("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
-    return np.asarray(image)
+    return np.asarray(image), False
 
 
 def _open(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:

@@ -96,7 +96,11 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    content = text.encode("utf-8", "backslashreplace")  # bytes of a name that are no text
     try:
-        write_atomically(path, text.encode("utf-8", "backslashreplace"))  # bytes of a name that are no text
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+            path.write_bytes(content)
+        else:
+            write_atomically(path.resolve(), content)  # a link stays one
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); name another file") from error

@@ -135,15 +135,12 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
         if inside and is_elsewhere(path.parent):
             continue
         by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    files: dict[str, Path] = {}
-    twins: dict[str, list[Path]] = {}
-    for stem, paths in by_stem.items():
-        if len(paths) == 1:
-            files[stem] = paths[0]
-            continue
-        for path in paths:
-            name = path.relative_to(folder).as_posix()
-            files[name], twins[name] = path, paths
+    shared = [paths for paths in by_stem.values() if len(paths) > 1]
+    twins = {path.relative_to(folder).as_posix(): paths for paths in shared for path in paths}
+    files = {name: folder / name for name in twins}
+    for stem, (path, *others_of_stem) in by_stem.items():
+        if not others_of_stem:  # a.png.jpg keeps its whole name beside a.png and a.tif
+            files[path.relative_to(folder).as_posix() if stem in twins else stem] = path
     found = tuple(Skipped(folder, reason, tuple(names)) for reason, names in sorted(skipped.items()))
     if not files:
         why = f" ({found[0].message.removeprefix(f'{folder}: ')})" if found else ""

@@ -22,6 +22,7 @@ from restore.training.state import TrainState
 from restore.weights import save_weights
 
 MOST_TIME_SAVING = 0.03  # share of a run
+MOST_TIMES_LATER = 10  # than is wanted: a disk that stood still for an hour once must not cost a day
 
 
 class Keeper:
@@ -51,7 +52,8 @@ class Keeper:
         """Return whether the time between two checkpoints has passed, longer where they are slow."""
         if self.saved_at is None:
             self.saved_at = state.seconds
-        between = max(60 * self.config.checkpoint.minutes, self.seconds_of_saving / MOST_TIME_SAVING)
+        wanted = 60 * self.config.checkpoint.minutes
+        between = min(max(wanted, self.seconds_of_saving / MOST_TIME_SAVING), MOST_TIMES_LATER * wanted)
         return self.team.leads and state.seconds - self.saved_at >= between
 
     def save(self, state: TrainState, bad: Mapping[str, str]) -> None:

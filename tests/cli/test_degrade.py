@@ -384,6 +384,9 @@ def test_frames_need_a_folder_other_than_the_output(tmp_path: Path) -> None:
     frames(tmp_path / "in", 3)
     arguments = ("--blur", "frames", "--num-frames", 3)
     assert "takes a folder" in errors(degrade(tmp_path / "in/f1.png", tmp_path / "out", *arguments))[0]
+    frame = degrade(tmp_path / "in", tmp_path / "in/f1.png", *arguments, "--overwrite")
+    assert frame.returncode == 2
+    assert "is one of the frames" in errors(frame)[0]
     same = degrade(tmp_path / "in", tmp_path / "in", *arguments)
     assert same.returncode == 2
     assert "input and output are the same" in errors(same)[0]

@@ -362,6 +362,20 @@ def test_folders_of_one_name_are_told_apart(folders: tuple[Path, Path], tmp_path
     assert [document["label"], document["others"][0]["label"]] == [str(folders[1]), str(tmp_path / "second/out")]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_reports_go_through_pipes_and_links(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pipe, link, real = tmp_path / "pipe.csv", tmp_path / "link.json", tmp_path / "real.json"
+    os.mkfifo(pipe)
+    real.touch()
+    link.symlink_to(real)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        assert score(*folders, "-q", "--csv", pipe, "--json-file", link).returncode == 0
+        assert reader.communicate(timeout=60)[0].startswith("name,")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert json.loads(real.read_text())
+
+
 def test_options_change_the_protocol(folders: tuple[Path, Path]) -> None:
     options = ("--channel", "y", "--crop-border", "2", "--alpha", "white")
     text = " ".join(score(*folders, *options).stdout.split())

@@ -66,9 +66,8 @@ def test_links_end_and_stay_inside(tmp_path: Path) -> None:
     assert names == ["a/x.png", "same.png"]
     assert skipped.keys() == {"a/loop", "b", "out", "out.png", "broken.png", "broken-out.png", "itself.png"}
     assert skipped["a/loop"] == skipped["b"] == "a link to a folder that is searched itself"
-    assert skipped["broken-out.png"] == "a broken link"
+    assert skipped["broken-out.png"] == skipped["broken.png"] == skipped["itself.png"] == "a broken link"
     assert skipped["out"] == skipped["out.png"] == "a link out of the folder"
-    assert skipped["broken.png"] == "cannot be read: No such file or directory"
 
 
 def test_a_real_folder_is_searched_and_not_the_link_to_it_that_comes_first(tmp_path: Path) -> None:
@@ -77,6 +76,12 @@ def test_a_real_folder_is_searched_and_not_the_link_to_it_that_comes_first(tmp_p
     names, skipped = found(tmp_path)
     assert names == ["originals/x.png"]
     assert skipped == {"best": "a link to a folder that is searched itself"}
+
+
+def test_a_link_to_a_hidden_folder_is_told_as_such(tmp_path: Path) -> None:
+    touch(tmp_path, ".store/x.png")
+    (tmp_path / "2024").symlink_to(tmp_path / ".store")
+    assert found(tmp_path) == ([], {".store": "hidden", "2024": "a link to a hidden folder"})
 
 
 def test_the_root_may_be_a_link(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,38 @@ def test_missing_strips_are_filled_in_when_allowed(tmp_path: Path, make_picture:
     assert np.array_equal(photo.pixels[:24], pixels[:24])
     assert not photo.pixels[-8:].any()
     assert "truncated" in photo.warnings[0]
+
+
+def test_the_rows_that_are_there_of_a_single_strip_are_kept(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.uint16)
+    data = written(pixels, photometric="rgb", rowsperstrip=len(pixels))
+    path = tmp_path / "a.tif"
+    path.write_bytes(data[: -pixels[0].nbytes * 2])
+    photo = read_photo(path, allow_truncated=True)
+    assert np.array_equal(photo.pixels[:-2], pixels[:-2])
+    assert not photo.pixels[-2:].any()
+    assert "truncated" in photo.warnings[0]
+
+
+def with_tag_2(data: bytes, code: int) -> bytes:
+    """Return a little-endian file that has a tag of the value 2 in place of its unit of resolution."""
+    entry = struct.Struct("<HHIHH")
+    assert data.count(entry.pack(296, 3, 1, 1, 0)) == 1
+    return data.replace(entry.pack(296, 3, 1, 1, 0), entry.pack(code, 3, 1, 2, 0))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_bits_may_come_from_the_lowest_on(tmp_path: Path, make_picture: Any, compression: str | None) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    data = written(pixels, photometric="rgb", rowsperstrip=len(pixels), compression=compression, byteorder="<")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        (start,), (length,) = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    strip = np.frombuffer(data[start : start + length], np.uint8)
+    turned = np.packbits(np.unpackbits(strip), bitorder="little").tobytes()
+    data = with_tag_2(data[:start] + turned + data[start + length :], 266)
+    check(tmp_path / "a.tif", data, pixels, None)
+
+
+def test_a_predictor_means_nothing_without_compression(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    check(tmp_path / "a.tif", with_tag_2(written(pixels, photometric="rgb", byteorder="<"), 317), pixels, None)

@@ -184,6 +184,8 @@ def test_checkpoints_take_a_small_share_of_the_time(config: TrainConfig, materia
     assert [is_due(seconds) for seconds in (0, 179, 180)] == [False, False, True]
     keeper.seconds_of_saving = 15
     assert [is_due(seconds) for seconds in (180, 499, 500)] == [False, False, True]
+    keeper.seconds_of_saving = 3600
+    assert [is_due(seconds) for seconds in (1799, 1800)] == [False, True]
 
 
 def test_training_may_start_from_other_weights(config: TrainConfig, material: Material, tmp_path: Path) -> None:
