@@ -6,7 +6,8 @@ python scripts/bench_memory.py [--megapixels 100] [--format tif --depth 16] [--t
 from __future__ import annotations
 
 import argparse
-import resource
+import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,14 +37,18 @@ def main() -> int:
     side = round((args.megapixels * 1e6) ** 0.5)
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, f"in.{args.format}"), Path(temporary, f"out.{args.format}")
-        write_large_picture(source, side, *DEPTHS[args.depth])
+        writer = multiprocessing.get_context("spawn").Process(
+            target=write_large_picture, args=(source, side, *DEPTHS[args.depth])
+        )  # the peak of the command would begin with that of this process
+        writer.start()
+        writer.join()
         command = [sys.executable, "-m", "restore", args.task, source, target, "--quiet", *args.options]
         started = time.perf_counter()
-        finished = subprocess.run(command, check=False)
+        _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
         seconds = time.perf_counter() - started
-    if finished.returncode:
-        return finished.returncode
-    peak = BYTES_OF_MAXRSS * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    if code := os.waitstatus_to_exitcode(status):
+        return code
+    peak = BYTES_OF_MAXRSS * usage.ru_maxrss
     megapixels = side * side / 1e6
     print(f"{hardware()}\n{side}×{side} {args.format}, depth {args.depth}: peak {peak / 2**30:.2f} GiB resident")
     print(f"{seconds:.1f} s, {megapixels / seconds:.3f} megapixels per second, start and files included")
@@ -51,7 +56,7 @@ def main() -> int:
 
 
 def write_large_picture(path: Path, side: int, dtype: str, white: float) -> None:
-    """Write a noisy picture of soft shapes; its memory is this process's, not the measured one's."""
+    """Write a noisy picture of soft shapes."""
     generator = np.random.default_rng(0)
     shapes = generator.integers(0, 256, (side // 100 + 2, side // 100 + 2, 3), dtype=np.uint8)
     picture = cv2.resize(shapes, (side, side), interpolation=cv2.INTER_LINEAR)

@@ -43,6 +43,7 @@ class Run:
         self.files: list[dict[str, Any]] = []
         self.started = self.last_line = time.monotonic()
         self.num_done = 0.0  # files, the one at work by its share
+        self.num_free = 0  # that came before the first one at work and took no time
         self.bar = _bar(show=console.is_terminal() and not quiet)
 
     def conclude(self, results: Iterable[FileResult], verb: str, document: dict[str, Any]) -> None:
@@ -60,7 +61,12 @@ class Run:
             console.say(self._summary(verb))
         if self.json:
             summary = {str(status): num for status, num in self.counts.items()} | {"seconds": round(self.seconds, 3)}
-            console.result_json({"schema_version": SCHEMA_VERSION, **document, "summary": summary, "files": self.files})
+            found = {
+                "summary": summary,
+                "files": self.files,
+                "unreadable": list(map(console.printable, self.plan.unreadable)),
+            }
+            console.result_json({"schema_version": SCHEMA_VERSION, **document, **found})
         if self.counts[FileStatus.FAILED] or self.plan.unreadable:
             raise typer.Exit(1)
 
@@ -72,6 +78,8 @@ class Run:
     def show_progress(self, num_done: float) -> None:
         """Show how many files are done, the one at work counting by its share."""
         self.num_done = max(self.num_done, num_done)
+        if num_done % 1 and not self.counts[FileStatus.DONE]:
+            self.num_free = int(num_done)
         for task in self.bar.task_ids:
             self.bar.update(task, completed=self.num_done, speed=self._speed())
         if self.bar.disable and not self.quiet and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
@@ -129,7 +137,7 @@ class Run:
         return f"{done / self.seconds:.2f} images/s, {self.pixels / 1e6 / self.seconds:.2f} megapixels/s"
 
     def _time_left(self) -> str:
-        num_worked = max(self.num_done - self.counts[FileStatus.SKIPPED], 1e-3)
+        num_worked = max(self.num_done - max(self.counts[FileStatus.SKIPPED], self.num_free), 1e-3)
         seconds = round(self.seconds / num_worked * (self.plan.num_jobs - self.num_done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 

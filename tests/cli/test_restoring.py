@@ -16,7 +16,7 @@ from restore.cli.restoring import Request
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.planning import Plan
-from restore.types import Existing, Task
+from restore.types import Existing, FileStatus, Task
 from restore.weights import save_weights
 
 from .conftest import Restore, load_pixels, one_line_error
@@ -168,3 +168,19 @@ def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
         "1 of 2 files and 50 % of the next, TIME left",
         "1 of 2 files and 50 % of the next, TIME left",
     ]
+
+
+def test_skipped_pictures_do_not_shorten_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    following = run.Run(
+        Plan((tmp_path,), tmp_path / "out", None, Existing.REFUSE, num_jobs=1000),
+        json=False,
+        quiet=False,
+        verbose=False,
+    )
+    following.counts[FileStatus.SKIPPED] = 499  # the 500th is reported after the work on the next has begun
+    following.started -= 10
+    following.show_progress(500.1)  # a tenth of a picture in ten seconds
+    assert "13:53:" in capsys.readouterr().err
