@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from restore import __version__
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
-from restore.errors import RestoreError
+from restore.errors import RestoreError, UsageError
 
 INTERNAL_ERROR = 70
 
@@ -63,6 +64,7 @@ def main() -> None:
     for number in signals_that_stop():
         signal.signal(number, _stop)
     try:
+        _refuse_empty(sys.argv[1:])
         code = app(standalone_mode=False)
     except RestoreError as error:
         _explain(error)
@@ -78,13 +80,22 @@ def main() -> None:
     sys.exit(code)
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an argument that Typer would take for the current folder."""
+    if "" in arguments:
+        raise UsageError("an argument is empty, as an unset variable of a shell leaves it; name what was meant")
+
+
 def _explain_usage(error: Exception) -> int | None:
     """Say in one line what Typer refuses; None where the error is not Typer's."""
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         return None
     message = format_message().rstrip(".")
-    if getattr(getattr(error, "param", None), "name", None) == "inputs":  # Typer takes a single path for the output
+    is_missing = type(error).__name__ == "MissingParameter"
+    if (
+        is_missing and getattr(getattr(error, "param", None), "name", None) == "inputs"
+    ):  # Typer takes a single path for the output
         message = "Missing argument 'OUTPUT': name one INPUT or more, and OUTPUT last"
     if message:  # it is empty where the help page was printed instead
         console.error(f"{message}; --help lists what there is")

@@ -46,3 +46,9 @@ def test_a_missing_output_is_named(restore: Restore, command: str) -> None:
     finished = restore(command, "only-one")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
     assert "Missing argument 'OUTPUT'" in finished.stderr
+
+
+def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
+    finished = restore("denoise", "in", "")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
+    assert "an argument is empty" in finished.stderr
