@@ -183,7 +183,7 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "out", "--html", "no-such-folder/r.html"), 5, "its folder is missing"),
         (("ref", "out", "--fid-weights", "no-such-file", "--metrics", "fid"), 4, "no-such-file: no such file"),
         (("ref", "out", "--metrics", "psnr,"), 2, "--metrics psnr,: a name is empty"),
-        (("ref", "out", "--combine", ""), 2, "it names no metric"),
+        (("ref", "out", "--combine", " "), 2, "it names no metric"),
         (("ref", "out", "--fail-under", "psnr=9", "--fail-under", "PSNR=3"), 2, "has the limit 9 already"),
         (("ref", "out", "empty"), 3, "empty: no pictures"),
         (("ref", "out", "--csv", "ref"), 5, "is a folder"),
