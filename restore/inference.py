@@ -466,7 +466,7 @@ def _halved(source: Tensor) -> Tensor:
     num, channels, height, width = source.shape
     half = torch.empty((num, -(-height // 2), -(-width // 2), channels)).permute(0, 3, 1, 2)
     for top in range(0, height, ROWS_HALVED):
-        strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0).clamp(*USUAL)
+        strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0).clamp_(*USUAL)
         half[..., top // 2 : (top + ROWS_HALVED) // 2, :] = halved(strip)
     return half
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -73,6 +72,8 @@ def peak_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():  # there ru_maxrss begins with the peak of the process that started this one
         return 1024 * int(status.read_text(encoding="ascii").partition("VmHWM:")[2].split()[0])
+    import resource  # noqa: PLC0415  Windows has none
+
     return BYTES_OF_MAXRSS * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -162,7 +162,7 @@ def publish(run: Path, options: Options = Options()) -> int:
         found = evaluate({"full": our_method(str(full_path)), "half": our_method(str(half_path))}, judge)
         stores_half = found["full"].psnr_db - found["half"].psnr_db < HALF_PRECISION_COST_DB
         scores = score(half_path if stores_half else full_path, task, options)
-    shipped = score(target, task, options, decisive_only=True) if target.exists() else None
+    shipped = score(target, task, options, only=decides_by) if target.exists() else None
     verdict = refuse(scores, shipped, decides_by, task)
     print(f"{name}: {_summary(scores)}; shipped: {_summary(shipped) if shipped else 'nothing'}")
     if name not in CATALOGUE:
@@ -265,14 +265,14 @@ def decisive(scores: Mapping[str, Any], decides_by: str) -> float:
     return statistics.fmean(result["psnr_db"] for result in scores["results"])
 
 
-def score(path: Path, task: Task, options: Options, *, decisive_only: bool = False) -> dict[str, Any]:
+def score(path: Path, task: Task, options: Options, *, only: str | None = None) -> dict[str, Any]:
     """Return the scores of a weight file, as they go into its metadata.
 
     Args:
         path: of the file.
         task: of the weights.
         options: what to score on.
-        decisive_only: leave out those that other weights are not compared by.
+        only: `gaussian` or `real`: leave out what does not count where weights are compared by that; patterns do.
 
     Returns:
         For denoising, under `results`, blind PSNR and SSIM at each σ and the PSNR when it is told σ, where it can be;
@@ -284,10 +284,10 @@ def score(path: Path, task: Task, options: Options, *, decisive_only: bool = Fal
         UsageError: the folder of pairs holds none, or none that differ.
     """
     scores: dict[str, Any] = {}
-    lpips = None if decisive_only else _lpips()
+    lpips = None if only else _lpips()
     blind = our_method(str(path))
-    if task is Task.DENOISE and options.folder.is_dir():
-        can_be_told = not decisive_only and inference.load(path, device="cpu").knows_sigma
+    if task is Task.DENOISE and options.folder.is_dir() and only != "real":
+        can_be_told = not only and inference.load(path, device="cpu").knows_sigma
         methods = {"blind": blind} | ({"told": our_method(str(path), told=True)} if can_be_told else {})
         scores |= {
             "benchmark": f"{options.folder.name}, {PROTOCOL}",
@@ -299,7 +299,7 @@ def score(path: Path, task: Task, options: Options, *, decisive_only: bool = Fal
             result = {"sigma": sigma, **_recorded(found["blind"])}
             told = {"told_psnr_db": round(found["told"].psnr_db, 6)} if can_be_told else {}
             scores["results"].append(result | told)
-    real = real_pairs(task, options)
+    real = None if only == "gaussian" else real_pairs(task, options)
     if real is not None:
         scores["real"] = before_and_after(blind, real, lpips)
         if task is Task.DEBLUR:
@@ -307,7 +307,7 @@ def score(path: Path, task: Task, options: Options, *, decisive_only: bool = Fal
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="left as it was")  # they are counted
         scores["patterns"] = before_and_after(blind, patterns(ON_PATTERNS[task], options.limit), lpips)
-    if options.folder.is_dir() and not decisive_only:
+    if options.folder.is_dir() and not only:
         if task is Task.DEBLUR:
             scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit), lpips)
         found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit), lpips=lpips)

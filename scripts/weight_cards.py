@@ -139,9 +139,7 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
             ]
             for found in scores["results"]
         ]
-        has_lpips = any("lpips" in found for found in scores["results"])
-        lpips = f"; LPIPS: {METRICS[f'lpips-{LPIPS_NET}'].protocol}" if has_lpips else ""
-        paragraphs += [markdown_table(heads, rows), f"Protocol: {scores['benchmark']}{lpips}."]
+        paragraphs += [markdown_table(heads, rows), f"Protocol: {scores['benchmark']}."]
     for key, what in BEFORE_AND_AFTER.items():
         if key in scores:
             paragraphs += _before_and_after_table(scores[key], what)
@@ -150,6 +148,9 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
         paragraphs.append(
             f"Pictures of {clean['folder']} that need nothing come out at {clean['psnr_db']:.2f} dB of themselves."
         )
+    sets = [*scores.get("results", ()), *(scores[key] for key in BEFORE_AND_AFTER if key in scores)]
+    if any("lpips" in found for found in sets):
+        paragraphs.append(f"LPIPS: {METRICS[f'lpips-{LPIPS_NET}'].protocol}.")
     return paragraphs
 
 

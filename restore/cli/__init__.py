@@ -92,10 +92,8 @@ def _explain_usage(error: Exception) -> int | None:
     if format_message is None:
         return None
     message = format_message().rstrip(".")
-    is_missing = type(error).__name__ == "MissingParameter"
-    if (
-        is_missing and getattr(getattr(error, "param", None), "name", None) == "inputs"
-    ):  # Typer takes a single path for the output
+    missing = getattr(error, "param", None) if type(error).__name__ == "MissingParameter" else None
+    if getattr(missing, "name", None) == "inputs":  # Typer takes a single path for the output
         message = "Missing argument 'OUTPUT': name one INPUT or more, and OUTPUT last"
     if message:  # it is empty where the help page was printed instead
         console.error(f"{message}; --help lists what there is")

@@ -24,8 +24,8 @@ def find_images(
     """Yield the photographs below a folder, in the order of their names; one folder's list is in memory at a time.
 
     Suffixes decide, in any case. Photographs of kinds that cannot be read yet (HEIC, camera raw, …) are yielded too, so
-    that `read_photo` says what to do about them. Hidden files and folders, pipes and devices, links that lead out of
-    the root, and links to folders, which are searched where they are, are passed over.
+    that `read_photo` says what to do about them. Hidden files and folders, pipes and devices, links that are broken or
+    lead out of the root, and links to folders, which are searched where they are unless hidden, are passed over.
 
     Args:
         root: a folder, or a file, which is yielded as it is.
@@ -74,12 +74,14 @@ def _status_within(path: Path, real_root: Path) -> os.stat_result:
     status = path.lstat()
     if not stat.S_ISLNK(status.st_mode):
         return status
-    if not os.path.exists(path):  # noqa: PTH110  which is False too where the way there is closed
-        raise _SkipError("a broken link")
+    try:
+        target = path.stat()
+    except OSError as error:  # it ends nowhere, or the way there is closed
+        raise _SkipError("a broken link") from error
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(real_root):
         raise _SkipError("a link out of the folder")
-    if stat.S_ISDIR((target := path.stat()).st_mode):
+    if stat.S_ISDIR(target.st_mode):
         is_hidden = any(part.startswith(".") for part in real.relative_to(real_root).parts)
         raise _SkipError("a link to a hidden folder" if is_hidden else "a link to a folder that is searched itself")
     return target

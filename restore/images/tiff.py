@@ -158,6 +158,7 @@ class TiffPage:
         if not (0 < width <= self.width + 2**16 and 0 < rows <= self.height + 2**16):
             raise ValueError("tiles or strips of an impossible size")
         across, down = math.ceil(self.width / width), math.ceil(self.height / rows)
+        compression = self._one(Tag.COMPRESSION, 1)
         offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
         lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
         if min(len(offsets), len(lengths)) < num_planes * across * down:
@@ -165,8 +166,8 @@ class TiffPage:
         return _Layout(
             data=self.block.data,
             dtype=dtype,
-            compression=self._one(Tag.COMPRESSION, 1),
-            predictor=self._one(Tag.PREDICTOR, 1) if self._one(Tag.COMPRESSION, 1) in _WITH_PREDICTOR else 1,
+            compression=compression,
+            predictor=self._one(Tag.PREDICTOR, 1) if compression in _WITH_PREDICTOR else 1,
             fill_order=self._one(Tag.FILL_ORDER, 1),
             height=self.height,
             width=self.width,

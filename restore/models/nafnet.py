@@ -16,11 +16,8 @@ from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
 from restore.models.layers import ACTIVATIONS, NORMS, SCA, enlarged, halved, mirrored_to_multiple
 
-ADDITIONS = (
-    "noise_level.",
-    "coarse_intro.",
-    "blend.",
-)  # parts that start at zeros, so that trained weights can get them
+# parts that start at zeros, so that trained weights can get them
+ADDITIONS = ("noise_level.", "coarse_intro.", "blend.")
 
 
 @dataclass(frozen=True)
