@@ -1,8 +1,8 @@
 """Reading TIFF: every depth, layout and compression that photographs come in.
 
 OpenCV multiplies alpha into the pixels of 8-bit TIFFs and loses the alpha of grey ones; Pillow turns 16-bit colour into
-8 bits. So only the decompression is left to Pillow (its libtiff): it is handed the compressed strips as if they were
-8-bit grey, and what they mean is worked out here.
+8 bits. So only the decompression is left to zlib and Pillow (its libtiff), which is handed the compressed strips as if they
+were 8-bit grey, and what they mean is worked out here.
 
 References:
     TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
@@ -14,6 +14,7 @@ import io
 import itertools
 import math
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,17 +49,19 @@ _DECODER_TAGS = {
     Tag.REFERENCE_BLACK_WHITE,
 }
 _DEPTHS = {(1, 8): "u1", (1, 16): "u2", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
-_JPEG = 7
+_NOT_COMPRESSED, _JPEG = 1, 7
+_DEFLATE = (8, 32946)
 _COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", _JPEG: "JPEG",
                  8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
                  50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
-_LOSSLESS = {5: 5, 8: 8, 32773: 32773, 32946: 8, 34925: 34925, 50000: 50000}  # as Pillow's libtiff knows them
-_WITH_PREDICTOR = _LOSSLESS.keys() - {32773}  # PackBits has none, whatever a tag says
+_LOSSLESS = {5, *_DEFLATE, 32773, 34925, 50000}
+_WITH_PREDICTOR = _LOSSLESS - {32773}  # PackBits has none, whatever a tag says
 _LOWEST_BIT_FIRST = 2
 _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _BAND_BYTES = 2**24  # decompressed at a time
 _MAX_PAGES = 10_000
+_DAMAGED = "its compressed data are damaged; copy the file again from its source"
 
 
 class TiffPage:
@@ -88,7 +91,7 @@ class TiffPage:
     @property
     def is_compressed(self) -> bool:
         """Whether its pixels are, with or without loss."""
-        return self._one(Tag.COMPRESSION, 1) != 1
+        return self._one(Tag.COMPRESSION, 1) != _NOT_COMPRESSED
 
     def blob(self, tag: int) -> bytes | None:
         """Return the bytes of a tag, or None."""
@@ -135,7 +138,7 @@ class TiffPage:
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
         is_for_pillow = compression == _JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
-        if compression not in {1, *_LOSSLESS} and not (is_for_pillow and compression in (1, 2, 3, 4, _JPEG)):
+        if compression not in {_NOT_COMPRESSED, *_LOSSLESS} and not (is_for_pillow and compression in (1, 2, 3, 4, _JPEG)):
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
         if is_for_pillow:
@@ -306,7 +309,16 @@ def _decompress(
     parts = [layout.data[layout.offsets[n] : layout.offsets[n] + layout.lengths[n]] for n in numbers]
     if layout.fill_order == _LOWEST_BIT_FIRST:
         parts = [part.translate(_BITS_REVERSED) for part in parts]
-    if layout.compression == 1:
+    is_short = any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True))
+    if layout.compression in _DEFLATE:
+        if is_short and not allow_truncated:
+            raise ImageError(TRUNCATED)
+        tops = range(0, num_rows, layout.segment_rows)
+        sizes = [min(layout.segment_rows, num_rows - top) * row_bytes for top in tops]
+        parts = [_inflated(part, size) for part, size in zip(parts, sizes, strict=True)]
+        if any(len(part) < size for part, size in zip(parts[:-1], sizes, strict=False)):
+            raise ImageError(_DAMAGED)
+    if layout.compression in {_NOT_COMPRESSED, *_DEFLATE}:
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
         num_missing = max(0, num_rows * row_bytes - len(joined))
         if num_missing and not (allow_truncated and joined):
@@ -314,17 +326,25 @@ def _decompress(
         joined = joined + bytes(num_missing) if num_missing else joined
         rows = np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
         return rows, num_missing > 0
-    if any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True)):
+    if is_short:
         raise ImageError(TRUNCATED)
     layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
     sample_tags = {
         Tag.BITS: [8],
-        Tag.COMPRESSION: [_LOSSLESS[layout.compression]],
+        Tag.COMPRESSION: [layout.compression],
         Tag.PHOTOMETRIC: [_BLACK_IS_ZERO],
         Tag.SAMPLES: [1],
     }
     image = _open("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
     return np.asarray(image), False
+
+
+def _inflated(part: bytes, num_bytes: int) -> bytes:
+    """Return that many bytes of a Deflate stream, fewer where its end is missing."""
+    try:
+        return zlib.decompressobj().decompress(part, num_bytes)
+    except zlib.error as error:
+        raise ImageError(_DAMAGED) from error
 
 
 def _open(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:
@@ -340,8 +360,10 @@ def _open(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = Fa
     try:
         image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
         image.load()
+    except Image.DecompressionBombError as error:
+        raise ImageError("its strips or tiles are too large; save it again without compression") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError("its compressed data are damaged; copy the file again from its source") from error
+        raise ImageError(_DAMAGED) from error
     return image
 
 

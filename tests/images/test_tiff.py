@@ -193,6 +193,39 @@ def test_the_rows_that_are_there_of_a_single_strip_are_kept(tmp_path: Path, make
     assert "truncated" in photo.warnings[0]
 
 
+def test_the_rows_that_are_there_of_a_compressed_strip_are_kept(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.uint16)
+    data = written(pixels, photometric="rgb", rowsperstrip=len(pixels), compression="zlib")
+    path = tmp_path / "a.tif"
+    path.write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(ImageError, match="--allow-truncated"):
+        read_photo(path)
+    photo = read_photo(path, allow_truncated=True)
+    num_kept = len(pixels) // 2
+    assert np.array_equal(photo.pixels[:num_kept], pixels[:num_kept])
+    assert not photo.pixels[-2:].any()
+    assert "truncated" in photo.warnings[0]
+
+
+def test_a_deflated_strip_may_be_larger_than_pillow_allows(
+    tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels.nbytes // 4)
+    check(tmp_path / "a.tif", written(pixels, photometric="rgb", compression="zlib", rowsperstrip=999), pixels, None)
+
+
+def test_other_strips_that_pillow_refuses_are_named(
+    tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch, encode: Encode
+) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    path = tmp_path / "a.tif"
+    path.write_bytes(encode(pixels, "TIFF", compression="tiff_lzw"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels.nbytes // 4)
+    with pytest.raises(ImageError, match=r"a\.tif: its strips or tiles are too large; save it again"):
+        read_photo(path)
+
+
 def with_tag_2(data: bytes, code: int) -> bytes:
     """Return a little-endian file that has a tag of the value 2 in place of its unit of resolution."""
     entry = struct.Struct("<HHIHH")
