@@ -179,7 +179,7 @@ class Checkpoint(Settings):
     """
 
     minutes: float = Field(3.0, gt=0)
-    max_mb: float | None = Field(None, gt=0)
+    max_mb: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 def _network(value: Any) -> Any:  # noqa: ANN401  whatever the file holds

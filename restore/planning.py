@@ -11,12 +11,12 @@ from pathlib import Path
 
 from restore.atomic import sweep_partials
 from restore.errors import NothingToDoError, OutputError, UsageError
-from restore.images import FORMATS, UNSUPPORTED, find_images
+from restore.images import FORMATS, HIDDEN, UNREADABLE, UNSUPPORTED, find_images
 from restore.types import Existing
 
 SkipHandler = Callable[[Path, str], None]
 
-NOT_WORTH_TELLING = {"hidden", "the output of this run"}  # reasons to pass over a path
+NOT_WORTH_TELLING = {HIDDEN, "the output of this run"}  # reasons to pass over a path
 
 _FOREIGN_SUFFIXES = {*UNSUPPORTED, ".gif"}  # those that mean a picture, though not one that can be written
 
@@ -108,7 +108,7 @@ def make_plan(
 
     def count_skipped(path: Path, reason: str) -> None:
         nonlocal num_skipped_files, example
-        if reason.startswith("cannot be read"):
+        if reason.startswith(UNREADABLE):
             unreadable.append(f"{path}: {reason}; check its permissions")
             return
         if reason not in NOT_WORTH_TELLING:

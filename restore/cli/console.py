@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from restore.errors import OutputError
 
 for _stream in (sys.stdout, sys.stderr):
     if isinstance(_stream, io.TextIOWrapper):
@@ -43,18 +47,37 @@ def error(message: str) -> None:
 
 def result(text: str) -> None:
     """Print a result, on stdout."""
-    _out.print(printable(text))
+    with _writing_results():
+        _out.print(printable(text))
 
 
 def table(content: Table) -> None:
     """Print a table of results, on stdout."""
-    _out.print(content, soft_wrap=False)
+    with _writing_results():
+        _out.print(content, soft_wrap=False)
 
 
 def result_json(document: dict[str, Any]) -> None:
-    """Print a JSON document on stdout; it never holds NaN or Infinity."""
-    json.dump(_finite(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
-    sys.stdout.write("\n")
+    """Print a JSON document on stdout; it never holds NaN, Infinity or bytes that are no text."""
+    if sys.stdout is None:  # closed by who started it: nobody wants results
+        return
+    with _writing_results():
+        json.dump(_as_json(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
+        sys.stdout.write("\n")
+
+
+@contextlib.contextmanager
+def _writing_results() -> Iterator[None]:
+    """Write out at once what is printed, so that a full disk is seen here."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has left; the caller's caller knows
+        raise
+    except OSError as error:
+        reason = f"standard output: {error.strerror or error}; free some space, or write the results elsewhere"
+        raise OutputError(reason) from error
 
 
 def stderr_console() -> Console:
@@ -74,11 +97,13 @@ def _escape(character: str) -> str:
     return character
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401  any JSON type
+def _as_json(value: Any) -> Any:  # noqa: ANN401  any JSON type
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {_as_json(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_as_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, str):  # half a surrogate pair stands for a byte of a file name; strict parsers refuse it
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value

@@ -64,7 +64,7 @@ class Run:
             found = {
                 "summary": summary,
                 "files": self.files,
-                "unreadable": list(map(console.printable, self.plan.unreadable)),
+                "unreadable": list(self.plan.unreadable),
             }
             console.result_json({"schema_version": SCHEMA_VERSION, **document, **found})
         if self.counts[FileStatus.FAILED] or self.plan.unreadable:
@@ -162,11 +162,11 @@ def _bar(*, show: bool) -> Progress:
 
 def _as_json(result: FileResult) -> dict[str, Any]:
     return {
-        "source": console.printable(result.source),
-        "target": console.printable(result.target),
+        "source": str(result.source),
+        "target": str(result.target),
         "status": str(result.status),
-        "message": None if result.message is None else console.printable(result.message),
-        "warnings": [console.printable(warning) for warning in result.warnings],
+        "message": None if result.message is None else str(result.message),
+        "warnings": list(result.warnings),
         "width": result.width,
         "height": result.height,
         "seconds": round(result.seconds, 4),

@@ -157,7 +157,7 @@ def pack(
     folder: Annotated[Path, typer.Argument(help="Folder of clean photographs, searched recursively.")],
     out: Annotated[Path, typer.Option("--out", metavar="PACK.tar", help="The archive to write.")],
     max_mb: Annotated[
-        float, typer.Option(min=0.1, help="Largest size in megabytes; pictures are recompressed to fit.")
+        float, typer.Option(min=0.1, max=1e6, help="Largest size in megabytes; pictures are recompressed to fit.")
     ] = 60,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

@@ -18,7 +18,7 @@ from restore.atomic import write_atomically
 from restore.data.packs import FORMAT, MANIFEST, VERSION, decode
 from restore.data.sources import are_too_many, some_names
 from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
-from restore.images import Photo, find_images, from_float, read_photo, to_float
+from restore.images import UNREADABLE, Photo, find_images, from_float, read_photo, to_float
 from restore.images.containers import jpeg_segments
 from restore.images.opencv import cv2
 
@@ -45,7 +45,7 @@ class PackReport:
         num_bytes: of the file.
         quality: of the JPEGs in it, or 100 where nothing was lost.
         crop: largest side in pixels, or None where pictures are whole.
-        skipped: names of pictures that cannot be read, and why.
+        skipped: names of folders and pictures that cannot be read, and why.
         notes: names of the licences and descriptions that go with the pictures.
     """
 
@@ -110,7 +110,7 @@ def pack(
         raise UsageError(f"the quality is {quality}; choose 1 to {LOSSLESS}")
     if crop is not None and crop < 1:
         raise UsageError(f"the largest side is {crop}; choose a positive number of pixels")
-    paths = list(find_images(folder))
+    paths, closed = _find(folder)
     if not paths:
         raise NothingToDoError(f"{folder}: no pictures to pack; name a folder of photographs")
     notes = _read_notes(folder, paths)
@@ -132,13 +132,24 @@ def pack(
             num_bytes=len(archive),
             quality=setting.quality,
             crop=setting.crop,
-            skipped=tuple(contents.skipped[index] for index in sorted(contents.skipped)),
+            skipped=(*closed, *(contents.skipped[index] for index in sorted(contents.skipped))),
             notes=tuple(name for name, _ in notes),
         )
     raise UsageError(
         f"{folder}: its {len(paths)} pictures do not fit into {max_bytes / 1e6:.1f} MB; "
         "allow more, a lower quality, a smaller crop, or pack fewer"
     )
+
+
+def _find(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return the pictures below a folder, and the names of what the system keeps from us, each with the reason."""
+    closed: list[tuple[str, str]] = []
+
+    def note(path: Path, reason: str) -> None:
+        if reason.startswith(UNREADABLE):
+            closed.append((_name(folder, path)[0], reason))
+
+    return list(find_images(folder, on_skip=note)), closed
 
 
 class _Setting(NamedTuple):

@@ -31,7 +31,7 @@ from restore.degradations.motion import (
     motion_blur,
     trajectory,
 )
-from restore.degradations.noise import gaussian_noise, poisson_noise
+from restore.degradations.noise import MAX_PHOTONS, gaussian_noise, poisson_noise
 from restore.settings import Settings
 
 Number = TypeVar("Number", int, float)
@@ -67,6 +67,10 @@ Range = Annotated[
 ]
 PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+    AfterValidator(_ordered),
+]
+PhotonRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=MAX_PHOTONS)], Annotated[float, Field(gt=0, le=MAX_PHOTONS)]],
     AfterValidator(_ordered),
 ]
 OddRange = Annotated[
@@ -161,7 +165,7 @@ class PoissonNoise(_Step):
     """
 
     kind: Literal["poisson-noise"] = "poisson-noise"
-    peak: PositiveRange
+    peak: PhotonRange
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return the noisy (C,H,W), unclipped."""

@@ -10,6 +10,9 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
+MAX_PHOTONS = 1e9
+"""At white; no sensor's pixel counts a thousandth of it, and what is drawn above 2^24 is no longer exact in float32."""
+
 
 def generator_for(seed: int, name: PurePath) -> torch.Generator:
     """Return the generator for one file, which depends on the seed and the file's name alone, not on its neighbours.
@@ -39,10 +42,10 @@ def poisson_noise(image: Tensor, peak: float, generator: torch.Generator) -> Ten
         The same shape, in steps of 1/peak, unclipped.
 
     Raises:
-        ValueError: the peak is not a positive number, or the image holds NaN or infinite values.
+        ValueError: the peak is not a number of photons up to `MAX_PHOTONS`, or the image holds NaN or infinite values.
     """
-    if not (peak > 0 and math.isfinite(peak)):
-        raise ValueError(f"the peak is a positive number of photons, not {peak}")
+    if not 0 < peak <= MAX_PHOTONS:
+        raise ValueError(f"the peak is a positive number of photons up to {MAX_PHOTONS:g}, not {peak}")
     if not torch.isfinite(image).all():
         raise ValueError("NaN or infinite values have no photon count")
     return torch.poisson(image.clamp(min=0) * peak, generator=generator).div_(peak)

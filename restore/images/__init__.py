@@ -7,14 +7,16 @@ format cannot hold; what a `Photo` does not hold at all is listed in `restore.im
 
 from __future__ import annotations
 
-from restore.images.finding import find_images
+from restore.images.finding import HIDDEN, UNREADABLE, find_images
 from restore.images.photo import FORMATS, Photo, from_float, to_float
 from restore.images.reading import MAX_PIXELS, UNSUPPORTED, read_photo
 from restore.images.writing import write_photo
 
 __all__ = [
     "FORMATS",
+    "HIDDEN",
     "MAX_PIXELS",
+    "UNREADABLE",
     "UNSUPPORTED",
     "Photo",
     "find_images",

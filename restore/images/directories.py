@@ -175,10 +175,14 @@ class TagBlock:
         return int(struct.unpack_from(self.order + code, self.data, offset)[0])
 
 
-def upright_exif(exif: bytes) -> tuple[bytes, int]:
+def upright_exif(exif: bytes, orientation: int = 1) -> tuple[bytes, int]:
     """Prepare an EXIF block for pixels that are turned upright and restored.
 
     The bytes are patched where they stand, so that makers' notes, which point into the block, stay valid.
+
+    Args:
+        exif: the block.
+        orientation: how the picture is turned where the block does not say, 1 to 8.
 
     Returns:
         The block with orientation 1, without the thumbnail (it shows the picture as it was), the stated width and
@@ -193,7 +197,6 @@ def upright_exif(exif: bytes) -> tuple[bytes, int]:
     entries, next_field = block.directory(block.first)
     patched = bytearray(exif)
     patched[next_field : next_field + 4] = bytes(4)
-    orientation = 1
     if Tag.ORIENTATION in entries:
         entry = entries[Tag.ORIENTATION]
         (orientation, *_) = block.integers(entry) or (1,)

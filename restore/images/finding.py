@@ -12,6 +12,9 @@ from restore.images.reading import UNSUPPORTED
 
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"}
 
+HIDDEN, UNREADABLE = "hidden", "cannot be read"
+"""Reasons to pass over a path: what nobody needs to hear of, and how it starts where the system keeps it from us."""
+
 SkipHandler = Callable[[Path, str], None]
 
 
@@ -60,7 +63,7 @@ def find_images(
         except _SkipError as reason:
             skip(path, str(reason))
         except OSError as error:
-            skip(path, f"cannot be read: {error.strerror}")
+            skip(path, f"{UNREADABLE}: {error.strerror}")
 
 
 class _SkipError(Exception):
@@ -70,7 +73,7 @@ class _SkipError(Exception):
 def _status_within(path: Path, real_root: Path) -> os.stat_result:
     """Return the status of a path, of what a link leads to if that lies below the root."""
     if path.name.startswith("."):
-        raise _SkipError("hidden")
+        raise _SkipError(HIDDEN)
     status = path.lstat()
     if not stat.S_ISLNK(status.st_mode):
         return status

@@ -210,7 +210,8 @@ def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels |
     alpha = np.ascontiguousarray(decoded[..., 3])
     if header.channels == 2:
         return np.ascontiguousarray(decoded[..., 0]), alpha
-    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), alpha
+    is_unused = kind == "bmp" and not alpha.any()  # a fourth byte that most programs leave at 0
+    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), None if is_unused else alpha
 
 
 def _cmyk_of_jpeg(data: bytes) -> Pixels:
@@ -230,6 +231,8 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     )
     _check_size(header, max_pixels)
     header.is_compressed = page.is_compressed
+    if page.has_unnamed_channel:
+        header.warnings.append("what its extra channel means is not stated; it was taken for opacity")
     header.exif = descriptive_exif(page.block, page.entries)
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
@@ -264,8 +267,7 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
         icc = None
     if exif:
         try:
-            exif, stated = upright_exif(exif)
-            orientation = orientation if kind == "tiff" else stated
+            exif, orientation = upright_exif(exif, orientation)
         except ValueError:
             warnings.append("its EXIF data are broken and were dropped")
             exif = None

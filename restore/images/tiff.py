@@ -1,8 +1,8 @@
 """Reading TIFF: every depth, layout and compression that photographs come in.
 
 OpenCV multiplies alpha into the pixels of 8-bit TIFFs and loses the alpha of grey ones; Pillow turns 16-bit colour into
-8 bits. So only the decompression is left to zlib and Pillow (its libtiff), which is handed the compressed strips as if they
-were 8-bit grey, and what they mean is worked out here.
+8 bits. So only the decompression is left to others: Deflate to zlib, the rest to Pillow (its libtiff), which is handed
+the compressed strips as if they were 8-bit grey. What they mean is worked out here.
 
 References:
     TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
@@ -93,6 +93,11 @@ class TiffPage:
         """Whether its pixels are, with or without loss."""
         return self._one(Tag.COMPRESSION, 1) != _NOT_COMPRESSED
 
+    @property
+    def has_unnamed_channel(self) -> bool:
+        """Whether the meaning of its extra channel is stated as unspecified."""
+        return self._all(Tag.EXTRA_SAMPLES, ())[:1] == (0,)
+
     def blob(self, tag: int) -> bytes | None:
         """Return the bytes of a tag, or None."""
         return self.block.values(self.entries[tag]) if tag in self.entries else None
@@ -138,7 +143,9 @@ class TiffPage:
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
         is_for_pillow = compression == _JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
-        if compression not in {_NOT_COMPRESSED, *_LOSSLESS} and not (is_for_pillow and compression in (1, 2, 3, 4, _JPEG)):
+        if compression not in {_NOT_COMPRESSED, *_LOSSLESS} and not (
+            is_for_pillow and compression in (1, 2, 3, 4, _JPEG)
+        ):
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
         if is_for_pillow:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from restore.errors import NothingToDoError, UsageError
-from restore.images import find_images
+from restore.images import HIDDEN, find_images
 
-_EXPECTED = {"hidden"}  # reasons to pass over a file that nobody needs to hear of
+_EXPECTED = {HIDDEN}  # reasons to pass over a file that nobody needs to hear of
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +14,10 @@ import typer
 from typer.testing import CliRunner
 
 from restore import __version__
-from restore.cli import app
+from restore.cli import app, console
 from tests.cli.conftest import Restore
 
+FULL = Path("/dev/full")
 MEANT = {"INPUT…", "RESTORED…", "NAME…", "NAME,…", "png|jpg|tif|…"}  # by the help itself
 
 
@@ -52,3 +57,27 @@ def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
     finished = restore("denoise", "in", "")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
     assert "an argument is empty" in finished.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no device that is full")
+@pytest.mark.parametrize("words", [("--version",), ("models", "--json")])
+def test_results_that_cannot_be_written_are_named(words: tuple[str, ...]) -> None:
+    with FULL.open("w", encoding="utf-8") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "restore", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert finished.returncode == 5
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith("error: standard output: No space left on device; free some space")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no shell that closes it")
+def test_results_that_nobody_wants_are_not_missed() -> None:
+    command = [sys.executable, "-m", "restore", "models", "--json"]
+    finished = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_json_holds_names_as_they_are_but_for_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    console.result_json({"caf\udce9": ["a\x1b.png", "b\udce9.png", float("nan"), 0.5, None]})
+    assert json.loads(capsys.readouterr().out) == {"caf\\udce9": ["a\x1b.png", "b\\udce9.png", None, 0.5, None]}

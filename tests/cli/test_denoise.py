@@ -216,7 +216,7 @@ def test_a_bad_file_is_named_with_a_reason_and_nothing_is_written_for_it(
 ) -> None:
     folder, document, stderr, _ = mixed_run
     shown = name.replace("\n", "\\n").replace("\x1b", "\\x1b")
-    (record,) = [file for file in document["files"] if file["source"].endswith(shown)]
+    (record,) = [file for file in document["files"] if file["source"] == f"in/{name}"]
     assert record["status"] == "failed"
     (line,) = [line for line in stderr.splitlines() if shown in line]
     assert line.startswith("error: ")

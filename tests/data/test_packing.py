@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +129,22 @@ def test_pictures_that_do_not_fit_are_refused_and_nothing_is_written(folder: Pat
     with pytest.raises(UsageError, match="quality"):
         pack(folder, tmp_path / "pack.tar", max_bytes=10**6, quality=0)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_folders_that_are_closed_are_reported(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = folder / "closed"
+    closed.mkdir()
+    listdir = os.listdir
+
+    def deny(path: Path) -> list[str]:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", deny)
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    assert report.num_pictures == 4
+    assert report.skipped == (("closed", "cannot be read: Permission denied"),)
 
 
 def test_bad_pictures_are_skipped_and_reported(folder: Path, tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ def test_an_impossible_orientation_is_none() -> None:
     assert upright_exif(after) == (after, 1)
 
 
+def test_a_tiff_that_is_turned_by_a_quarter_swaps_the_size_that_its_exif_states() -> None:
+    tags = TagBlock(block("<", 6))
+    copied = descriptive_exif(tags, tags.directory(tags.first)[0])
+    assert copied is not None
+    after, orientation = upright_exif(copied, 6)
+    assert orientation == 6
+    content = Image.Exif()
+    content.load(after)
+    size = content.get_ifd(0x8769)
+    assert (size[40962], size[40963]) == (41, 67)
+
+
 @pytest.mark.parametrize("length", [*range(8), 9, 20, 37])
 def test_a_block_cut_within_its_first_directory_is_an_error(length: int) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -120,6 +120,18 @@ def test_webp_and_bmp_are_exact(tmp_path: Path, make_picture: Any, encode: Encod
     assert np.array_equal(read_photo(put(tmp_path, "a.bmp", encode(pixels, "BMP"))).pixels, pixels)
 
 
+def test_a_fourth_byte_that_a_bmp_leaves_at_0_is_no_opacity(tmp_path: Path, make_picture: Any) -> None:
+    pixels, alpha = make_picture("RGBA", np.uint8)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    for opacity in (alpha, np.zeros_like(alpha)):
+        samples = np.dstack([pixels[..., ::-1], opacity]).tobytes()
+        sizes = struct.pack("<IiiHHIIiiII", 108, pixels.shape[1], -len(pixels), 1, 32, 3, len(samples), 0, 0, 0, 0)
+        head = b"BM" + struct.pack("<IHHI", 122 + len(samples), 0, 0, 122)
+        photo = read_photo(put(tmp_path, "a.bmp", head + sizes + masks + bytes(52) + samples))
+        assert np.array_equal(photo.pixels, pixels)
+        assert same(photo.alpha, opacity if opacity.any() else None)
+
+
 @pytest.mark.parametrize(("kind", "orientation"), [*itertools.product(("JPEG", "PNG", "WEBP", "TIFF"), range(1, 9))])
 def test_orientation(  # noqa: PLR0917  fixtures
     tmp_path: Path, smooth: Array, exif: Image.Exif, encode: Encode, kind: str, orientation: int

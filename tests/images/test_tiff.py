@@ -117,6 +117,16 @@ def test_alpha_multiplied_in_is_divided_out(tmp_path: Path) -> None:
     assert read_photo(path).pixels.tolist() == [[[9, 9, 9]]]
 
 
+def test_a_channel_of_unspecified_meaning_is_named(tmp_path: Path, make_picture: Any) -> None:
+    pixels, alpha = make_picture("RGBA", np.uint16)
+    path = tmp_path / "a.tif"
+    path.write_bytes(written(np.dstack([pixels, alpha]), photometric="rgb", extrasamples=["unspecified"]))
+    photo = read_photo(path)
+    assert photo.alpha is not None
+    assert np.array_equal(photo.alpha, alpha)
+    assert photo.warnings == ("what its extra channel means is not stated; it was taken for opacity",)
+
+
 def test_nan_and_infinity_stay(tmp_path: Path) -> None:
     pixels = np.array([[np.nan, np.inf, -np.inf, -2.5, 1e9]], np.float32)
     path = tmp_path / "a.tif"
