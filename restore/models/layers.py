@@ -260,7 +260,10 @@ def local_mean(x_NCHW: Tensor, size: int) -> Tensor:
 
 
 def mirrored_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Continue (N,C,H,W) to the right and downwards, mirrored as often as it takes, until its sides are multiples."""
+    """Continue (N,C,H,W) to the right and downwards, mirrored as often as it takes, until its sides are multiples.
+
+    The channels stay the last in memory where they were, which `mirror_borders` does not see to.
+    """
     height, width = image.shape[-2:]
     bottom, right = height + -height % multiple, width + -width % multiple
     while (height, width) != (bottom, right):
