@@ -72,6 +72,7 @@ class Options:
         dry_run: write nothing.
         residual: what the network adds to its input is multiplied by this much: the more careful, the smaller.
         ensemble: orientations of a picture that the weights average over unless told otherwise; None: as they say.
+        scales: sizes that the network restores a picture at; None: those that it was trained for.
         halfway_from: weights that the run started from, to ship the mean of those and of what the run ended with.
         name: to ship under; None: that of the run.
     """
@@ -83,6 +84,7 @@ class Options:
     dry_run: bool = False
     residual: float = 1.0
     ensemble: int | None = None
+    scales: int | None = None
     halfway_from: str | None = None
     name: str | None = None
 
@@ -106,11 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ensemble", type=int, choices=list(ENSEMBLES), help="orientations that the weights are to average over"
     )
     parser.add_argument(
+        "--scales", type=int, metavar="N", help="sizes to restore a picture at, by the same weights (as trained)"
+    )
+    parser.add_argument(
         "--halfway-from", metavar="NAME", help="weights that the run started from: ship the mean of both"
     )
     parser.add_argument("--name", help="name to ship under (that of the run's recipe)")
     given = parser.parse_args(arguments)
-    of_runs = ("residual", "ensemble", "halfway_from", "name", "decide_by")
+    of_runs = ("residual", "ensemble", "scales", "halfway_from", "name", "decide_by")
     if given.renew and any(getattr(given, key) != parser.get_default(key) for key in of_runs):
         parser.error(f"--renew leaves weights as they are: leave out --{', --'.join(of_runs)}".replace("_", "-"))
     if given.limit is not None and not given.dry_run:
@@ -132,17 +137,7 @@ def publish(run: Path, options: Options = Options()) -> int:
     """
     network, info = load_weights(run)
     name = options.name or info.name
-    document = {**info.document, "name": name}
-    if options.halfway_from is not None:
-        network.load_state_dict(halfway(network, load_weights(options.halfway_from)[0]))
-        document["halfway_from"] = options.halfway_from
-    if options.residual != 1:
-        document["residual"] = options.residual
-        with torch.no_grad():
-            for parameter in network.ending.parameters():  # type: ignore[union-attr]
-                parameter.mul_(options.residual)
-    if options.ensemble is not None:
-        document["ensemble"] = options.ensemble
+    document = {**info.document, "name": name, **adapt(network, info.document["network"], options)}
     task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
     if task is Task.DEBLUR and decides_by == "gaussian":
@@ -200,6 +195,37 @@ def renew(name: str, options: Options) -> int:
         renew_card(target.with_suffix(".md"), load_weights(target)[1])
         print(f"wrote the scores of {target}, and its card")
     return 0
+
+
+def adapt(network: nn.Module, config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Change weights as the options say; return what their document has to tell of it.
+
+    Args:
+        network: changed in place.
+        config: that rebuilds it.
+        options: what is to be shipped of it.
+
+    Raises:
+        WeightsError: those that it started from cannot be read.
+        UsageError: it cannot have started from those, or has not been trained for several sizes.
+    """
+    changes: dict[str, Any] = {}
+    if options.halfway_from is not None:
+        network.load_state_dict(halfway(network, load_weights(options.halfway_from)[0]))
+        changes["halfway_from"] = options.halfway_from
+    if options.residual != 1:
+        changes["residual"] = options.residual
+        with torch.no_grad():
+            for parameter in network.ending.parameters():  # type: ignore[union-attr]
+                parameter.mul_(options.residual)
+    if options.ensemble is not None:
+        changes["ensemble"] = options.ensemble
+    if options.scales is not None:
+        trained = config.get("scales", 1)
+        if trained < 2 or options.scales < 2:
+            raise UsageError(f"--scales {options.scales}: for weights of several sizes, 2 or more; leave it out")
+        changes |= {"network": {**config, "scales": options.scales}, "trained_scales": trained}
+    return changes
 
 
 def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:

@@ -93,6 +93,7 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
     size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
     data = "; ".join(f"{item['name']} ({item['pictures']}, {item['licence']})" for item in document["data"])
     start = document.get("halfway_from")
+    scales = document["network"].get("scales", 1)
     paragraphs = [
         f"{size}. Trained for {_effort(document['training'])}.",
         *([f"The weights are the mean of those and of `{start}`, from which the training started."] if start else []),
@@ -101,6 +102,11 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
         *(
             [f"The mean over {info.ensemble} orientations of a picture, unless `--ensemble` says otherwise."]
             if info.ensemble > 1
+            else []
+        ),
+        *(
+            [f"It was trained for {document['trained_scales']} sizes of a picture and restores it at {scales}."]
+            if "trained_scales" in document
             else []
         ),
         f"Data: {data}.",

@@ -488,6 +488,28 @@ def test_publish_lets_weights_average_over_orientations(
     assert "The mean over 2 orientations" in (shipped / "denoise-fast.md").read_text(encoding="utf-8")
 
 
+def test_publish_restores_at_more_sizes_than_were_trained(  # noqa: PLR0917  fixtures
+    tmp_path: Path,
+    run: Path,
+    shipped: Path,
+    small: Path,
+    pairs: Callable[[str, str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--folder", str(small), "--pairs", str(pairs("clean", "noisy")), "--scales", "3"]
+    assert publish_weights.main([str(run), *arguments]) == 2
+    assert "--scales 3: for weights of several sizes" in capsys.readouterr().err
+    network, info = weights.load_weights(run)
+    two = NAFNet(NAFNetConfig.from_dict({**info.document["network"], "scales": 2}))
+    two.load_state_dict(network.state_dict(), strict=False)
+    document = {**info.document, "network": two.config.as_dict()}
+    weights.save_weights(tmp_path / "two.safetensors", two, document)
+    assert publish_weights.main([str(tmp_path / "two.safetensors"), *arguments]) == 0
+    assert weights.read_info(shipped / "denoise-fast.safetensors").document["network"]["scales"] == 3
+    card = (shipped / "denoise-fast.md").read_text(encoding="utf-8")
+    assert "It was trained for 2 sizes of a picture and restores it at 3." in card
+
+
 def test_publish_ships_under_another_name(
     run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path]
 ) -> None:
