@@ -143,8 +143,7 @@ def restore_files(
 def dry_run(plan: Plan) -> Iterator[FileResult]:
     """Yield what a run would do with each file, and do nothing."""
     for job in plan:
-        skips = plan.existing is Existing.SKIP and job.target.exists()
-        yield FileResult(job.source, job.target, FileStatus.SKIPPED if skips else FileStatus.PLANNED)
+        yield FileResult(job.source, job.target, FileStatus.SKIPPED if plan.skips(job) else FileStatus.PLANNED)
 
 
 def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: FileOptions) -> Iterator[FileResult]:
@@ -166,7 +165,7 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
     prepared: set[Path] = set()
 
     def read(job: Job) -> Photo | FileResult:
-        if plan.existing is Existing.SKIP and job.target.exists():
+        if plan.skips(job):
             return FileResult(job.source, job.target, FileStatus.SKIPPED, "the output exists")
         return _attempt(
             job, read_photo, job.source, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated

@@ -61,6 +61,10 @@ class Plan:
         for number, (source, target) in enumerate(self._paths(on_skip)):
             yield Job(source, target, number)
 
+    def skips(self, job: Job) -> bool:
+        """Return whether a job's output is there already, and is kept."""
+        return self.existing is Existing.SKIP and _exists(job.target) and not _is_folder(job.target)
+
     def _paths(self, on_skip: SkipHandler | None) -> Iterator[tuple[Path, Path]]:
         for root in self.inputs:
             if not _is_folder(root):

@@ -182,6 +182,14 @@ def test_existing_outputs(photos: Path, tmp_path: Path) -> None:
     assert f"{kept} and 2 more exist already; " in errors(degrade(photos, out, "--noise", 5))[0]
 
 
+def test_a_folder_of_the_outputs_name_is_no_output_that_exists(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    done = degrade(photos, tmp_path / "out", "--noise", 5, "--skip-existing")
+    assert done.returncode == 1
+    assert errors(done) == [f"{tmp_path / 'out' / 'a.png'}: Is a directory; a folder of that name is in the way"]
+    assert (tmp_path / "out/sub/b.png").exists()
+
+
 @pytest.mark.parametrize(("options", "num_notes"), [((), 1), (("--format", "png"), 0)])
 def test_a_tiff_that_becomes_float_is_no_surprise(tmp_path: Path, options: tuple[str, ...], num_notes: int) -> None:
     (tmp_path / "in").mkdir()
