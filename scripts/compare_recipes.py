@@ -118,6 +118,7 @@ COMPARISONS = {
             "loss={kind='charbonnier'}",
             "optimiser.clip_norm=0.5",
             "data.patterns_share=0",
+            "schedule.decay=0.4",
             "optimiser.lr=0.02",
             "optimiser.adamw_lr=2e-3",
             _patches((0, 96, 8)),
