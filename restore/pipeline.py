@@ -217,7 +217,7 @@ def restore_photo(
     restored, notes = restorer.restore(pixels, sigma=sigma, strength=strength, clip=False, on_progress=on_progress)
     if hidden is not None:
         restored[hidden] = photo.pixels[hidden]
-    return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + notes + _non_finite(photo.pixels))
+    return dataclasses.replace(photo, pixels=restored, warnings=photo.warnings + notes + _doubts(photo.pixels))
 
 
 def degrade_photo(
@@ -248,6 +248,7 @@ def degrade_photo(
         degraded = chain.degrade(image, generator_for(seed, name))
     except ValueError as error:
         raise ImageError(f"{job.source}: {error}; leave this picture out") from error
+    photo = dataclasses.replace(photo, warnings=photo.warnings + _on_scale(photo.pixels))
     array = (degraded[0] if pixels.ndim == 2 else degraded.permute(1, 2, 0)).contiguous().numpy()
     if kind == "tiff":
         alpha = None if photo.alpha is None else to_float(photo.alpha)
@@ -261,9 +262,10 @@ def _mean_of_frames(photo: Photo, job: Job, frames: Sequence[Path], max_pixels: 
         pixels = photo.pixels if path == job.source else read_photo(path, max_pixels=max_pixels).pixels
         if pixels.shape != photo.pixels.shape:
             (height, width), (other_height, other_width) = photo.pixels.shape[:2], pixels.shape[:2]
-            sizes = f"{path} has {other_width}×{other_height} pixels and {job.source.name} {width}×{height}"
-            colours = " or is grey where the other is not" if pixels.ndim != photo.pixels.ndim else ""
-            raise ImageError(f"{job.source}: {sizes}{colours}; frames of one video are all alike")
+            difference = f"{path} has {other_width}×{other_height} pixels and {job.source.name} {width}×{height}"
+            if (height, width) == (other_height, other_width):
+                difference = f"one of it and {path} is grey and the other is not"
+            raise ImageError(f"{job.source}: {difference}; frames of one video are all alike")
         return torch.from_numpy(to_float(pixels))
 
     return mean_light(read(path) for path in frames)
@@ -327,8 +329,16 @@ def _fill_band(pixels: Pixels, hidden: Mask) -> Pixels:
     return filled
 
 
-def _non_finite(pixels: Pixels) -> tuple[str, ...]:
+def _doubts(pixels: Pixels) -> tuple[str, ...]:
+    """Return what to say of values that no photograph should hold."""
     if pixels.dtype != np.float32:
         return ()
     num = int(np.count_nonzero(~np.isfinite(pixels)))
-    return (f"{num} values are NaN or infinite; they were left as they are",) if num else ()
+    return (*([f"{num} values are NaN or infinite; they were left as they are"] if num else []), *_on_scale(pixels))
+
+
+def _on_scale(pixels: Pixels) -> tuple[str, ...]:
+    """Return a warning where floats are on another scale than that of 1 for white."""
+    if pixels.dtype != np.float32 or np.count_nonzero(pixels > 1) <= pixels.size // 2:
+        return ()
+    return ("most of its values lie above 1, which is white; divide them by what is white in it, such as 255 or 65535",)

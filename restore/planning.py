@@ -127,7 +127,7 @@ def make_plan(
     for job in plan.jobs(count_skipped):
         num_jobs += 1
         guard.check(job)
-        if _exists(job.target):
+        if _exists(job.target) and not _is_folder(job.target):  # which no option replaces: writing says so
             num_existing += 1
             first_existing = first_existing or job.target
     if num_existing and existing is Existing.REFUSE:
@@ -226,10 +226,14 @@ def _check_paths(plan: Plan) -> None:
         raise UsageError(f"{plan.output}: a file stands where the output folder should be")
     if names_a_file(plan.output) and len(plan.inputs) > 1:
         raise UsageError(f"{plan.output}: several inputs need a folder as output")
-    if names_a_file(plan.output) and plan.suffix not in (None, plan.output.suffix.lower()):
+    if names_a_file(plan.output) and plan.suffix is not None and not _are_one_format(plan):
         raise UsageError(f"{plan.output}: its name and the format {(plan.suffix or '')[1:]} contradict each other")
     if plan.output.suffix.lower() in _FOREIGN_SUFFIXES and not _is_folder(plan.output):
         raise UsageError(f"{plan.output}: not a format that can be written; choose one of {_known_formats()}")
+
+
+def _are_one_format(plan: Plan) -> bool:
+    return FORMATS[plan.suffix or ""] == FORMATS.get(plan.output.suffix.lower())
 
 
 def _exists(path: Path) -> bool:

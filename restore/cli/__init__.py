@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import typer
 from restore import __version__
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
-from restore.errors import RestoreError, UsageError
+from restore.errors import OutputError, RestoreError, UsageError
 
 INTERNAL_ERROR = 70
 
@@ -76,7 +77,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001  the last resort
-        code = _explain_usage(error) or _explain_bug(error)
+        code = _explain_usage(error) or _explain_full_disk(error) or _explain_bug(error)
     sys.exit(code)
 
 
@@ -98,6 +99,14 @@ def _explain_usage(error: Exception) -> int | None:
     if message:  # it is empty where the help page was printed instead
         console.error(f"{message}; --help lists what there is")
     return 2
+
+
+def _explain_full_disk(error: Exception) -> int | None:
+    """Say that a page of help could not be written; None where the error is another. All else names its file."""
+    if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT}:
+        return None
+    console.error(f"standard output: {os.strerror(errno.ENOSPC)}; free some space, or write elsewhere")
+    return OutputError.exit_code
 
 
 def _explain_bug(error: Exception) -> int:

@@ -32,17 +32,17 @@ def printable(text: object) -> str:
 
 def say(message: str) -> None:
     """Print a message for the person, on stderr."""
-    _err.print(printable(message))
+    _tell(printable(message))
 
 
 def warn(message: str) -> None:
     """Print a warning, on stderr."""
-    _err.print(f"warning: {printable(message)}", style="yellow")
+    _tell(f"warning: {printable(message)}", style="yellow")
 
 
 def error(message: str) -> None:
     """Print an error, on stderr."""
-    _err.print(f"error: {printable(message)}", style="red")
+    _tell(f"error: {printable(message)}", style="red")
 
 
 def result(text: str) -> None:
@@ -64,6 +64,11 @@ def result_json(document: dict[str, Any]) -> None:
     with _writing_results():
         json.dump(_as_json(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
         sys.stdout.write("\n")
+
+
+def _tell(message: str, style: str | None = None) -> None:
+    with contextlib.suppress(OSError):  # a log on a full disk is no reason to stop
+        _err.print(message, style=style)
 
 
 @contextlib.contextmanager

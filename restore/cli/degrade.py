@@ -138,11 +138,11 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
     Raises:
         UsageError: there are none, or options contradict each other.
     """
-    from restore.degradations import MAX_PHOTONS, SHOT_PER_ISO, Chain  # noqa: PLC0415  torch takes two seconds to import
+    from restore.degradations import MAX_PHOTONS, MIN_PHOTONS, SHOT_PER_ISO, Chain  # noqa: PLC0415  torch takes two seconds to import
 
     blur, size, iso, poisson = (settings[name] for name in ("blur", "blur_size", "camera_noise", "poisson"))
-    if poisson is not None and not 0 < poisson <= MAX_PHOTONS:
-        raise UsageError(f"--poisson {poisson}: choose a positive number of photons, up to {MAX_PHOTONS:g}")
+    if poisson is not None and not MIN_PHOTONS <= poisson <= MAX_PHOTONS:
+        raise UsageError(f"--poisson {poisson}: choose a number of photons from {MIN_PHOTONS:g} to {MAX_PHOTONS:g}")
     if (blur in {None, BlurKind.FRAMES}) != (size is None):
         raise UsageError("--blur and --blur-size belong together, but for --blur frames, which has --num-frames")
     if settings["blades"] is not None and blur != BlurKind.DEFOCUS:

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from restore.cli import console
+from restore.cli.meanings import counted
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Run:
             if self.counts[status]
         ]
         if num := self.plan.num_skipped_files:
-            others.append(f", {num} others passed over" + ("" if self.verbose else " (-v names them)"))
+            others.append(f", {counted(num, 'other')} passed over" + ("" if self.verbose else " (-v names them)"))
         if self.num_warned:
             others.append(f", {self.num_warned} with warnings")
         speed = f" in {self.seconds:.1f} s ({self._speed()})" if self.pixels else ""

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from restore.cli import console, options, progress
+from restore.cli.meanings import counted
 from restore.cli.stopping import StopRequest
 from restore.cli.watching import TrainingDisplay
 from restore.errors import UsageError
@@ -211,7 +212,9 @@ def _packed(report: PackReport) -> str:
     loss = "without loss" if report.is_lossless else f"at JPEG quality {report.quality}"
     crop = f", cut to {report.crop} pixels" if report.crop else ""
     skipped = "".join(f"; left out {name}: {reason}" for name, reason in report.skipped)
-    return f"packed {report.num_pictures} pictures into {report.num_bytes / 1e6:.1f} MB {loss}{crop}{skipped}"
+    return (
+        f"packed {counted(report.num_pictures, 'picture')} into {report.num_bytes / 1e6:.1f} MB {loss}{crop}{skipped}"
+    )
 
 
 def _budget(max_minutes: float | None, max_steps: int | None) -> dict[str, float] | None:

@@ -111,6 +111,8 @@ def pack(
     if crop is not None and crop < 1:
         raise UsageError(f"the largest side is {crop}; choose a positive number of pixels")
     paths, closed = _find(folder)
+    if not paths and closed:
+        raise NothingToDoError(f"{folder / closed[0][0]}: {closed[0][1]}; check its permissions")
     if not paths:
         raise NothingToDoError(f"{folder}: no pictures to pack; name a folder of photographs")
     notes = _read_notes(folder, paths)

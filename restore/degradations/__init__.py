@@ -37,11 +37,12 @@ from restore.degradations.motion import (
     motion_blur,
     trajectory,
 )
-from restore.degradations.noise import MAX_PHOTONS, gaussian_noise, generator_for, poisson_noise
+from restore.degradations.noise import MAX_PHOTONS, MIN_PHOTONS, gaussian_noise, generator_for, poisson_noise
 
 __all__ = [
     "FULL_CHROMA_QUALITY",
     "MAX_PHOTONS",
+    "MIN_PHOTONS",
     "SHOT_PER_ISO",
     "Camera",
     "CameraNoise",

@@ -31,7 +31,7 @@ from restore.degradations.motion import (
     motion_blur,
     trajectory,
 )
-from restore.degradations.noise import MAX_PHOTONS, gaussian_noise, poisson_noise
+from restore.degradations.noise import MAX_PHOTONS, MIN_PHOTONS, gaussian_noise, poisson_noise
 from restore.settings import Settings
 
 Number = TypeVar("Number", int, float)
@@ -70,7 +70,9 @@ PositiveRange = Annotated[
     AfterValidator(_ordered),
 ]
 PhotonRange = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=MAX_PHOTONS)], Annotated[float, Field(gt=0, le=MAX_PHOTONS)]],
+    tuple[
+        Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)], Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)]
+    ],
     AfterValidator(_ordered),
 ]
 OddRange = Annotated[

@@ -10,8 +10,10 @@ from pathlib import PurePath
 import torch
 from torch import Tensor
 
-MAX_PHOTONS = 1e9
+MIN_PHOTONS, MAX_PHOTONS = 1e-6, 1e9
 """At white; no sensor's pixel counts a thousandth of it, and what is drawn above 2^24 is no longer exact in float32."""
+
+_MAX_COUNT = 2.0**62  # that torch.poisson draws
 
 
 def generator_for(seed: int, name: PurePath) -> torch.Generator:
@@ -42,13 +44,17 @@ def poisson_noise(image: Tensor, peak: float, generator: torch.Generator) -> Ten
         The same shape, in steps of 1/peak, unclipped.
 
     Raises:
-        ValueError: the peak is not a number of photons up to `MAX_PHOTONS`, or the image holds NaN or infinite values.
+        ValueError: the peak is not a number of photons from `MIN_PHOTONS` to `MAX_PHOTONS`, or the image holds NaN,
+            infinite values, or such as are beyond counting.
     """
-    if not 0 < peak <= MAX_PHOTONS:
-        raise ValueError(f"the peak is a positive number of photons up to {MAX_PHOTONS:g}, not {peak}")
+    if not MIN_PHOTONS <= peak <= MAX_PHOTONS:
+        raise ValueError(f"the peak is a number of photons from {MIN_PHOTONS:g} to {MAX_PHOTONS:g}, not {peak}")
     if not torch.isfinite(image).all():
         raise ValueError("NaN or infinite values have no photon count")
-    return torch.poisson(image.clamp(min=0) * peak, generator=generator).div_(peak)
+    photons = image.clamp(min=0) * peak
+    if (photons > _MAX_COUNT).any():
+        raise ValueError(f"values up to {image.max():g} times white have no photon count")
+    return torch.poisson(photons, generator=generator).div_(peak)
 
 
 def gaussian_noise(image: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

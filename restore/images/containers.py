@@ -268,8 +268,8 @@ def read_bmp_header(data: bytes) -> Header:
     if len(data) < 34:
         raise ImageError("it is truncated within its header; copy it again from its source")
     start, header_bytes = struct.unpack_from("<II", data, 10)
-    is_old = header_bytes == 12
-    width, height, _, bits = struct.unpack_from("<HHHH" if is_old else "<iiHH", data, 18)
+    is_old, bits = header_bytes == 12, bmp_bits(data)
+    width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
     header = Header(abs(width), abs(height))
     if not is_old and len(data) >= 46:
         header.dpi = _dpi(*struct.unpack_from("<ii", data, 38))
@@ -277,6 +277,12 @@ def read_bmp_header(data: bytes) -> Header:
     row_bytes = (header.width * bits + 31) // 32 * 4
     header.is_truncated = not is_packed and start + row_bytes * header.height > len(data)
     return header
+
+
+def bmp_bits(data: bytes) -> int:
+    """Return the bits of a pixel of a BMP."""
+    is_old = struct.unpack_from("<I", data, 14)[0] == 12
+    return int(struct.unpack_from("<H", data, 24 if is_old else 28)[0])
 
 
 def _dpi(across: int, down: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin
 
 from restore.errors import ImageError
 from restore.images import containers
@@ -170,6 +170,8 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         data += bytes(4 * (header.width + 1) * header.height)
     if kind == "jpeg" and header.channels == 4:
         return _Decoded(_cmyk_of_jpeg(data), None, "CMYK", header)
+    if kind == "bmp" and containers.bmp_bits(data) == 16:  # whose white OpenCV makes 248
+        return _Decoded(np.asarray(BmpImagePlugin.BmpImageFile(io.BytesIO(data)).convert("RGB")), None, "RGB", header)
     pixels, alpha = _by_opencv(data, kind, header)
     if header.transparent is not None:
         differs = pixels != np.array(header.transparent if pixels.ndim == 3 else header.transparent[0], pixels.dtype)
@@ -256,7 +258,7 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
     if FORMATS.get(path.suffix.lower()) != kind:
         warnings.insert(0, f"it is a {kind.upper()} file, which its name does not say")
     if header.is_truncated:
-        warnings.append("it is truncated; what is missing was filled in")
+        warnings.append("it is truncated or damaged; what is missing was filled in")
     if header.num_pictures > 1:
         warnings.append(f"it holds {header.num_pictures} pictures or more; only the first is read")
     icc, exif, xmp = header.icc, header.exif, header.xmp

@@ -170,7 +170,7 @@ class TiffPage:
         across, down = math.ceil(self.width / width), math.ceil(self.height / rows)
         compression = self._one(Tag.COMPRESSION, 1)
         offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
-        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
+        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data) - offsets[0],))
         if min(len(offsets), len(lengths)) < num_planes * across * down:
             raise ValueError("fewer strips or tiles than the picture needs")
         return _Layout(
@@ -226,7 +226,7 @@ class TiffPage:
     def _decode_by_pillow(self, *, allow_truncated: bool) -> tuple[Pixels, Pixels | None, str]:
         is_tiled = Tag.TILE_OFFSETS in self.entries
         offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
-        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data),))
+        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data) - offsets[0],))
         segments = [self.block.data[start : start + num] for start, num in zip(offsets, lengths, strict=False)]
         if not allow_truncated and any(len(part) < num for part, num in zip(segments, lengths, strict=False)):
             raise ImageError(TRUNCATED)
@@ -275,6 +275,7 @@ def _decode_segments(layout: _Layout, *, allow_truncated: bool) -> tuple[Pixels,
     row_bytes = layout.segment_width * layout.num_samples * layout.dtype.itemsize
     per_plane = layout.across * layout.down
     per_band = 1 if allow_truncated else max(1, _BAND_BYTES // (row_bytes * layout.segment_rows))
+    failures: list[ImageError] = []
     is_truncated = False
     for plane in range(layout.num_planes):
         for first in range(0, per_plane, per_band):
@@ -286,13 +287,14 @@ def _decode_segments(layout: _Layout, *, allow_truncated: bool) -> tuple[Pixels,
             try:
                 raw, is_part = _decompress(layout, numbers, num_rows, row_bytes, allow_truncated=allow_truncated)
                 is_truncated |= is_part
-            except ImageError:
-                if not allow_truncated:
+            except ImageError as error:
+                failures.append(error)
+                if not allow_truncated or len(failures) == layout.num_planes * per_plane:
                     raise
-                is_truncated = True
                 continue
             block = _undo_predictor(raw, layout).reshape(num_rows, layout.segment_width, layout.num_samples)
             _place(block, planes[plane], first, layout)
+    is_truncated |= bool(failures)
     if layout.num_planes == 1:
         return planes[0], is_truncated
     return np.ascontiguousarray(np.moveaxis(planes[..., 0], 0, 2)), is_truncated

@@ -83,6 +83,7 @@ def encode_tiff(
             Tag.PLANAR: [1],
             Tag.SAMPLE_FORMAT: [3 if is_float else 1] * num_samples,
         }
+        | ({Tag.ORIENTATION: [1]} if Tag.ORIENTATION in inherited else {})  # else a stale one in the XMP would turn it
         | ({Tag.PREDICTOR: [_DIFFERENCES]} if compress and not is_float else {})
         | ({} if alpha is None else {Tag.EXTRA_SAMPLES: [2]}),
         code="H",

@@ -60,7 +60,7 @@ def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is full")
-@pytest.mark.parametrize("words", [("--version",), ("models", "--json")])
+@pytest.mark.parametrize("words", [("--version",), ("models", "--json"), ("--help",), ("denoise", "--help")])
 def test_results_that_cannot_be_written_are_named(words: tuple[str, ...]) -> None:
     with FULL.open("w", encoding="utf-8") as full:
         finished = subprocess.run(

@@ -145,6 +145,10 @@ def test_folders_that_are_closed_are_reported(folder: Path, tmp_path: Path, monk
     report = pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
     assert report.num_pictures == 4
     assert report.skipped == (("closed", "cannot be read: Permission denied"),)
+    for path in filter(Path.is_file, folder.rglob("*")):
+        path.unlink()
+    with pytest.raises(NothingToDoError, match="closed: cannot be read: Permission denied; check its permissions"):
+        pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
 
 
 def test_bad_pictures_are_skipped_and_reported(folder: Path, tmp_path: Path) -> None:

@@ -89,6 +89,20 @@ def test_centimetres_are_inches(tmp_path: Path, smooth: Array, encode: Encode) -
         assert (image.getexif()[296], float(image.getexif()[282])) == (3, 100)  # as they were
 
 
+def test_a_stale_orientation_in_the_xmp_does_not_turn_a_tiff(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    exif, xmp = Image.Exif(), b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+    for is_stated in (True, False):
+        if is_stated:
+            exif[0x0112] = 1
+        else:
+            del exif[0x0112]
+            exif[0x010F] = "maker"
+        photo = read(tmp_path / "a.jpg", encode(smooth, "JPEG", exif=exif.tobytes(), xmp=xmp))
+        write_photo(tmp_path / "b.tif", photo)
+        with Image.open(tmp_path / "b.tif") as image:
+            assert (274 in image.tag_v2) == is_stated  # where EXIF says nothing, the XMP decides as before
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 def test_a_quarter_turn_swaps_the_resolution(

@@ -120,6 +120,13 @@ def test_webp_and_bmp_are_exact(tmp_path: Path, make_picture: Any, encode: Encod
     assert np.array_equal(read_photo(put(tmp_path, "a.bmp", encode(pixels, "BMP"))).pixels, pixels)
 
 
+def test_white_of_a_16_bit_bmp_is_white(tmp_path: Path) -> None:
+    samples = struct.pack("<4H", 0x7FFF, 0, 0x7C00, 0x03E0)
+    sizes = struct.pack("<IiiHHIIiiII", 40, 4, -1, 1, 16, 0, len(samples), 0, 0, 0, 0)
+    photo = read_photo(put(tmp_path, "a.bmp", b"BM" + struct.pack("<IHHI", 62, 0, 0, 54) + sizes + samples))
+    assert photo.pixels.tolist() == [[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0]]]
+
+
 def test_a_fourth_byte_that_a_bmp_leaves_at_0_is_no_opacity(tmp_path: Path, make_picture: Any) -> None:
     pixels, alpha = make_picture("RGBA", np.uint8)
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
@@ -212,7 +219,7 @@ def test_truncated_jpegs_are_found_as_pillow_finds_them(
         photo = read_photo(tmp_path / "a.jpg", allow_truncated=True)
         assert photo.pixels.shape == smooth.shape
         assert photo.exif is not None
-        assert photo.warnings == ("it is truncated; what is missing was filled in",)
+        assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
     assert read_photo(put(tmp_path, "b.jpg", whole + b"junk" * 99)).warnings == ()
 
 

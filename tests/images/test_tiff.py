@@ -217,6 +217,35 @@ def test_the_rows_that_are_there_of_a_compressed_strip_are_kept(tmp_path: Path, 
     assert "truncated" in photo.warnings[0]
 
 
+def test_strips_that_are_damaged_are_filled_in_when_allowed_but_not_all(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    data = written(pixels, photometric="rgb", rowsperstrip=16, compression="zlib")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        strips = list(zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True))
+    path = tmp_path / "a.tif"
+    for num_damaged in (1, len(strips)):
+        damaged = bytearray(data)
+        for start, length in strips[:num_damaged]:
+            damaged[start : start + length] = bytes(length)
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError, match="its compressed data are damaged"):
+            read_photo(path, allow_truncated=num_damaged == len(strips))
+        if num_damaged == 1:
+            photo = read_photo(path, allow_truncated=True)
+            assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
+            assert not photo.pixels[:16].any()
+            assert np.array_equal(photo.pixels[16:], pixels[16:])
+
+
+def test_a_single_strip_may_be_of_unstated_length(tmp_path: Path, make_picture: Any) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    for compression in ("zlib", None):
+        data = written(pixels, photometric="rgb", rowsperstrip=999, compression=compression, byteorder="<")
+        entry = struct.pack("<H", 279)  # StripByteCounts becomes a tag that nobody knows
+        position = data.rindex(entry + b"\x04\x00\x01\x00\x00\x00")
+        check(tmp_path / "a.tif", data[:position] + struct.pack("<H", 280) + data[position + 2 :], pixels, None)
+
+
 def test_a_deflated_strip_may_be_larger_than_pillow_allows(
     tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
