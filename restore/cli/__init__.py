@@ -16,7 +16,7 @@ import typer
 from restore import __version__
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
-from restore.errors import OutputError, RestoreError, UsageError
+from restore.errors import RestoreError, UsageError
 
 INTERNAL_ERROR = 70
 
@@ -103,10 +103,11 @@ def _explain_usage(error: Exception) -> int | None:
 
 def _explain_full_disk(error: Exception) -> int | None:
     """Say that a page of help could not be written; None where the error is another. All else names its file."""
-    if getattr(error, "errno", None) not in {errno.ENOSPC, errno.EDQUOT}:
+    if not (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}):
         return None
-    console.error(f"standard output: {os.strerror(errno.ENOSPC)}; free some space, or write elsewhere")
-    return OutputError.exit_code
+    refused = console.not_written(error)
+    _explain(refused)
+    return refused.exit_code
 
 
 def _explain_bug(error: Exception) -> int:

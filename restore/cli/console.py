@@ -78,11 +78,15 @@ def _writing_results() -> Iterator[None]:
         yield
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has left; the caller's caller knows
+    except BrokenPipeError:  # whoever read it has left: main knows what that means
         raise
     except OSError as error:
-        reason = f"standard output: {error.strerror or error}; free some space, or write the results elsewhere"
-        raise OutputError(reason) from error
+        raise not_written(error) from error
+
+
+def not_written(error: OSError) -> OutputError:
+    """Return what to say where standard output takes no more."""
+    return OutputError(f"standard output: {error.strerror or error}; free some space, or write the results elsewhere")
 
 
 def stderr_console() -> Console:

@@ -166,7 +166,7 @@ def _as_json(result: FileResult) -> dict[str, Any]:
         "source": str(result.source),
         "target": str(result.target),
         "status": str(result.status),
-        "message": None if result.message is None else str(result.message),
+        "message": result.message,
         "warnings": list(result.warnings),
         "width": result.width,
         "height": result.height,
