@@ -19,6 +19,8 @@ _ACROSS, _DOWN, _RESOLUTION_UNIT = 282, 283, 296
 _INCHES = {2: 1.0, 3: 2.54}  # pixels per inch of a unit
 _MAX_DENOMINATOR = 10_000
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
+IPTC, PHOTOSHOP_RESOURCES = 33723, 34377
+_IPTC_START = b"\x1c"
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
@@ -80,7 +82,7 @@ _DESCRIPTIVE = {
     18246,  # rating
     18249,  # rating in percent
     33432,  # copyright
-    33723,  # IPTC
+    IPTC,
     40091,  # title
     40092,  # comment
     40093,  # author
@@ -218,6 +220,19 @@ def stated_dpi(exif: bytes) -> tuple[float, float] | None:
     except (KeyError, IndexError, ValueError, ZeroDivisionError, struct.error):
         return None
     return across, down
+
+
+def stated_iptc(exif: bytes) -> bytes | None:
+    """Return the IPTC record that an EXIF block (or the head of a TIFF) holds; None without."""
+    try:
+        block = TagBlock(exif)
+        entry = block.directory(block.first)[0][IPTC]
+        record = block.values(entry)
+        if _UNIT_BYTES[entry.kind] == 4 and not record.startswith(_IPTC_START):  # stored as integers of 32 bits
+            record = struct.pack(f">{entry.count}I", *struct.unpack(f"<{entry.count}I", record))
+    except (KeyError, ValueError):
+        return None
+    return record if record.startswith(_IPTC_START) else None
 
 
 def resolution_tags(order: str, dpi: tuple[float, float]) -> Tags:

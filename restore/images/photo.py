@@ -58,8 +58,8 @@ class Photo:
         lossless: whether the file held the pixels exactly.
         compressed: whether the file was a compressed TIFF; one that is made of it will be, too.
         dpi: pixels per inch across and down, as the file (or else its EXIF) states them, or None.
-        parts: name and content of what only files of one format hold, to be written as it is: `PHOTOSHOP` of a JPEG,
-            `PNG_COLOR_CHUNKS` of a PNG.
+        parts: name and content of what only few formats hold: `PHOTOSHOP` of a JPEG, of which a TIFF holds the IPTC
+            record, `PNG_COLOR_CHUNKS` of a PNG.
     """
 
     pixels: Pixels

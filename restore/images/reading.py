@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,17 @@ from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin
 from restore.errors import ImageError
 from restore.images import containers
 from restore.images.containers import Header
-from restore.images.directories import Tag, descriptive_exif, stated_dpi, upright_exif
+from restore.images.directories import (
+    PHOTOSHOP_RESOURCES,
+    Tag,
+    descriptive_exif,
+    stated_dpi,
+    stated_iptc,
+    upright_exif,
+)
+from restore.images.iptc import iptc_of_resources, iptc_segment
 from restore.images.opencv import cv2
-from restore.images.photo import FORMATS, TRUNCATED, Photo, Pixels, plausible_dpi
+from restore.images.photo import FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 
@@ -236,10 +245,19 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     if page.has_unnamed_channel:
         header.warnings.append("what its extra channel means is not stated; it was taken for opacity")
     header.exif = descriptive_exif(page.block, page.entries)
+    header.parts += _iptc_of_photoshop(page) if not stated_iptc(header.exif or b"") else []
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
         raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
     return _Decoded(pixels, alpha, colors, header, page.orientation)
+
+
+def _iptc_of_photoshop(page: TiffPage) -> list[tuple[str, bytes]]:
+    """Return the IPTC record that stands only among Photoshop's resources, as a JPEG would hold it."""
+    with suppress(ValueError):  # a broken tag
+        if iptc := iptc_of_resources(page.blob(PHOTOSHOP_RESOURCES) or b""):
+            return [(PHOTOSHOP, iptc_segment(iptc))]
+    return []
 
 
 def _decode_pnm(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Decoded:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore.errors import ImageError
-from restore.images.directories import Tag, TagBlock, integer_tags, pack_directory, resolution_tags, stated_dpi
+from restore.images.directories import IPTC, Tag, TagBlock, integer_tags, pack_directory, resolution_tags, stated_dpi
 from restore.images.photo import Pixels
 
 _STRUCTURAL = set(Tag)  # of a file, not of a photograph
@@ -28,6 +28,7 @@ def encode_tiff(
     icc: bytes | None,
     exif: bytes | None,
     xmp: bytes | None,
+    iptc: bytes | None,
     dpi: tuple[float, float] | None,
     compress: bool = False,
 ) -> bytes:
@@ -41,7 +42,8 @@ def encode_tiff(
         alpha: (H,W) of the same type.
         icc: colour profile.
         exif: TIFF-structured block.
-        xmp: Tag.XMP packet.
+        xmp: XMP packet.
+        iptc: IPTC record; it replaces that of the EXIF block.
         dpi: pixels per inch across and down; it replaces what the EXIF block states only if that differs.
         compress: by Deflate, integers as differences between neighbours.
 
@@ -89,7 +91,9 @@ def encode_tiff(
         code="H",
     )
     tags |= {
-        tag: (kind, len(content), content) for tag, kind, content in ((Tag.XMP, 1, xmp), (Tag.ICC, 7, icc)) if content
+        tag: (kind, len(content), content)
+        for tag, kind, content in ((Tag.XMP, 1, xmp), (Tag.ICC, 7, icc), (IPTC, 7, iptc))
+        if content
     }
     if dpi and dpi != stated_dpi(bytes(head)):
         tags |= resolution_tags(block.order, dpi)

@@ -1,8 +1,9 @@
 """Writing photographs: of what a Photo holds nothing is lost in silence.
 
 A Photo does not hold all that a file may, and the rest is not carried, without a word: comments (JPEG, PNM), texts and
-times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data and map coordinates (TIFF), content credentials, thumbnails,
-gain maps and depth maps, what makers store outside EXIF, and chunks, segments and tags unknown here.
+times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data (from or to TIFF), map coordinates (TIFF), content
+credentials, thumbnails, gain maps and depth maps, what makers store outside EXIF, and chunks, segments and tags unknown
+here.
 
 References:
     PNG, W3C, 3rd edition, 2025 (which chunk decides the colours).
@@ -32,7 +33,8 @@ from restore.images.containers import (
     png_chunk,
     with_png_metadata,
 )
-from restore.images.directories import stated_dpi
+from restore.images.directories import stated_dpi, stated_iptc
+from restore.images.iptc import iptc_of_segments, iptc_segment
 from restore.images.opencv import cv2
 from restore.images.photo import (
     FORMATS,
@@ -57,6 +59,7 @@ _DEPTHS = {
 }  # what a format holds, the deepest last
 _WITH_ALPHA = {"png", "tiff", "webp"}
 _WITH_METADATA = {"png", "jpeg", "tiff", "webp"}
+_WITH_IPTC = {"jpeg", "tiff"}
 _WITH_RESOLUTION = {"png", "jpeg", "tiff", "bmp"}
 _FILLED_IN_DPI = {(72, 72), (96, 96)}  # by programs, where nobody chose one
 _REPLACED_BY_PROFILE = {"sRGB", "gAMA", "cHRM"}
@@ -90,8 +93,8 @@ def write_photo(
         path: where to; its folder exists.
         photo: what to write.
         quality: 1 to 100, of JPEG and lossy WebP.
-        strip_metadata: leave out what tells of people and places: EXIF, XMP and the Photoshop and IPTC data of a
-            JPEG. What the colours mean (profile, chunks of PNG) and the resolution stay.
+        strip_metadata: leave out what tells of people and places: EXIF, XMP, the Photoshop and IPTC
+            data. What the colours mean (profile, chunks of PNG) and the resolution stay.
 
     Returns:
         What of the photograph the format could not hold: depth, alpha, metadata, resolution or the meaning of colours.
@@ -132,7 +135,21 @@ def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
     if suffix in (".pgm", ".pbm") and photo.pixels.ndim == 3:
         raise ImageError(f"{suffix[1:].upper()} holds no colours; choose PPM (--format)")
     kind = FORMATS[suffix]
+    if kind == "jpeg":
+        photo = _with_iptc_segment(photo, warnings)
     return _fit_parts(_fit_metadata(_fit_samples(photo, kind, warnings), kind, warnings), kind, warnings)
+
+
+def _with_iptc_segment(photo: Photo, warnings: list[str]) -> Photo:
+    """Put the IPTC record of a TIFF's tags where a JPEG holds it."""
+    iptc = stated_iptc(photo.exif or b"")
+    if not iptc or PHOTOSHOP in dict(photo.parts):
+        return photo
+    segment = iptc_segment(iptc)
+    if len(segment) > _JPEG_SEGMENT_BYTES:
+        warnings.append("JPEG holds 64 KB of IPTC; the larger record was dropped")
+        return photo
+    return dataclasses.replace(photo, parts=(*photo.parts, (PHOTOSHOP, segment)))
 
 
 def _fit_samples(photo: Photo, kind: str, warnings: list[str]) -> Photo:
@@ -176,9 +193,9 @@ def _fit_parts(photo: Photo, kind: str, warnings: list[str]) -> Photo:
     if dpi and kind not in _WITH_RESOLUTION and dpi not in _FILLED_IN_DPI and dpi != stated_dpi(photo.exif or b""):
         warnings.append(f"{kind.upper()} holds no resolution; {dpi[0]:g} × {dpi[1]:g} dpi were dropped")
     parts = [part for part in photo.parts if not (photo.icc and part[0] in _REPLACED_BY_PROFILE)]
-    kept = tuple(part for part in parts if kind == ("jpeg" if part[0] == PHOTOSHOP else "png"))
-    if kind != "jpeg" and any(name == PHOTOSHOP for name, _ in parts):
-        warnings.append("its IPTC and Photoshop data (APP13) go from JPEG to JPEG only; they were dropped")
+    if kind not in _WITH_IPTC and any(name == PHOTOSHOP for name, _ in parts):
+        warnings.append(f"{kind.upper()} holds no IPTC or Photoshop data; they were dropped")
+    kept = tuple(part for part in parts if kind in (_WITH_IPTC if part[0] == PHOTOSHOP else {"png"}))
     if kind != "png" and (names := _not_srgb(dict(parts))):
         warnings.append(f"{kind.upper()} does not hold what its colours mean ({names}); they will look different")
     return dataclasses.replace(photo, dpi=dpi, parts=kept)
@@ -195,7 +212,8 @@ def _not_srgb(chunks: dict[str, bytes]) -> str:
 
 def _encode(photo: Photo, kind: str, quality: int) -> bytes | memoryview:
     if kind == "tiff":
-        metadata = {"icc": photo.icc, "exif": photo.exif, "xmp": photo.xmp}
+        iptc = iptc_of_segments(content for name, content in photo.parts if name == PHOTOSHOP)
+        metadata = {"icc": photo.icc, "exif": photo.exif, "xmp": photo.xmp, "iptc": iptc}
         return encode_tiff(photo.pixels, photo.alpha, **metadata, dpi=photo.dpi, compress=photo.compressed)
     if kind == "pnm":
         return encode_pnm(photo.pixels)

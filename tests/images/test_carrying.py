@@ -18,6 +18,7 @@ from PIL import Image, IptcImagePlugin
 from restore.errors import ImageError
 from restore.images import Photo, read_photo, write_photo
 from restore.images.containers import png_chunk
+from restore.images.directories import pack_directory
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]
@@ -196,13 +197,64 @@ def test_iptc_stays_in_a_jpeg(tmp_path: Path, smooth: Array, icc: bytes, encode:
         write_photo(tmp_path / "d.jpg", Photo(smooth, parts=(("APP13", bytes(65534)),)))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".bmp", ".ppm"])
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".ppm"])
 def test_iptc_that_is_lost_is_said(tmp_path: Path, smooth: Array, encode: Encode, suffix: str) -> None:
     photo = read(tmp_path / "a.jpg", with_segment(encode(smooth, "JPEG"), 0xED, photoshop(b"A caption")))
     (note,) = write_photo(tmp_path / f"a{suffix}", photo)
     assert "IPTC" in note
     assert write_photo(tmp_path / f"a{suffix}", photo, strip_metadata=True) == ()
     assert read_photo(tmp_path / f"a{suffix}").parts == ()
+
+
+def captions(path: Path) -> dict[tuple[int, int], bytes | list[bytes]] | None:
+    """What Pillow, which is not ours, finds of IPTC in a file."""
+    with Image.open(path) as image:
+        return IptcImagePlugin.getiptcinfo(image)
+
+
+@pytest.mark.parametrize("caption", [b"A caption", b"A caption of odd length"[:-1]])
+def test_iptc_goes_between_jpeg_and_tiff(tmp_path: Path, smooth: Array, encode: Encode, caption: bytes) -> None:
+    segments = photoshop(caption)[:40], b"Photoshop 3.0\0" + photoshop(caption)[40:]  # one resource in two segments
+    photo = read(tmp_path / "a.jpg", with_segment(encode(smooth, "JPEG"), 0xED, *segments))
+    assert write_photo(tmp_path / "b.tif", photo) == ()
+    found = captions(tmp_path / "b.tif")
+    assert found is not None
+    assert (found[2, 120], found[2, 25]) == (caption, b"moor")
+    photo = read_photo(tmp_path / "b.tif")
+    assert write_photo(tmp_path / "c.tif", photo) == ()
+    assert captions(tmp_path / "c.tif") == found
+    assert write_photo(tmp_path / "c.jpg", photo) == ()
+    assert captions(tmp_path / "c.jpg") == found
+    assert write_photo(tmp_path / "d.jpg", photo, strip_metadata=True) == ()
+    assert captions(tmp_path / "d.jpg") is None
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(33723, 7), (33723, 4), (34377, 1)])
+def test_iptc_of_a_tiff_of_others(tmp_path: Path, smooth: Array, tag: int, kind: int) -> None:
+    resources = b"8BIM\x03\xed\x03odd" + struct.pack(">I", 1) + b"x\0" + photoshop(b"A caption")[14:]
+    record = photoshop(b"A caption")[26:] + bytes(2)
+    content = resources if tag == 34377 else record
+    if kind == 4:  # as some programs write it: integers in the byte order of the file
+        content = np.frombuffer(record[: len(record) // 4 * 4], ">u4").astype("<u4").tobytes()
+    count = len(content) // (4 if kind == 4 else 1)
+    head = b"II*\0\x08\0\0\0" + pack_directory("<", {tag: (kind, count, content)}, 8)
+    write_photo(tmp_path / "a.tif", Photo(smooth, exif=head))
+    photo = read_photo(tmp_path / "a.tif")
+    assert write_photo(tmp_path / "b.jpg", photo) == ()
+    found = captions(tmp_path / "b.jpg")
+    assert found is not None
+    assert found[2, 120] == b"A caption"
+
+
+def test_broken_iptc_costs_nothing_else(tmp_path: Path, smooth: Array) -> None:
+    for tag, content in ((33723, b"no record"), (34377, b"8BIM\x04\x04\0\0\0\0\xff\xff\x1c"), (34377, b"8BIM\x04")):
+        head = b"II*\0\x08\0\0\0" + pack_directory("<", {tag: (7, len(content), content)}, 8)
+        write_photo(tmp_path / "a.tif", Photo(smooth, exif=head))
+        photo = read_photo(tmp_path / "a.tif")
+        assert write_photo(tmp_path / "b.jpg", photo) == ()
+        assert captions(tmp_path / "b.jpg") is None
+    photo = Photo(smooth, exif=b"II*\0\x08\0\0\0" + pack_directory("<", {33723: (7, 65535, b"\x1c" * 65535)}, 8))
+    assert [note for note in write_photo(tmp_path / "c.jpg", photo) if "IPTC" in note]
 
 
 SRGB_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
