@@ -137,7 +137,7 @@ def publish(run: Path, options: Options = Options()) -> int:
     """
     network, info = load_weights(run)
     name = options.name or info.name
-    document = {**info.document, "name": name, **adapt(network, info.document["network"], options)}
+    document = {**info.document, "name": name, **adapt(network, info.document, options)}
     task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
     if task is Task.DEBLUR and decides_by == "gaussian":
@@ -197,12 +197,12 @@ def renew(name: str, options: Options) -> int:
     return 0
 
 
-def adapt(network: nn.Module, config: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def adapt(network: nn.Module, document: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """Change weights as the options say; return what their document has to tell of it.
 
     Args:
         network: changed in place.
-        config: that rebuilds it.
+        document: what its file says of it.
         options: what is to be shipped of it.
 
     Raises:
@@ -221,7 +221,8 @@ def adapt(network: nn.Module, config: Mapping[str, Any], options: Options) -> di
     if options.ensemble is not None:
         changes["ensemble"] = options.ensemble
     if options.scales is not None:
-        trained = config.get("scales", 1)
+        config = document["network"]
+        trained = document.get("trained_scales", config.get("scales", 1))
         if trained < 2 or options.scales < 2:
             raise UsageError(f"--scales {options.scales}: for weights of several sizes, 2 or more; leave it out")
         changes |= {"network": {**config, "scales": options.scales}, "trained_scales": trained}

@@ -128,7 +128,7 @@ def _effort(training: Mapping[str, Any]) -> str:
     validation = "" if reached is None else f"; {reached:.2f} dB on held-out patches degraded as in training"
     seed = training["config"]["seed"]
     hardware = f" ({training['hardware']})" if "hardware" in training else ""
-    return f"{training['steps']:,} steps in {time} on {workers} CPU thread(s){hardware}, seed {seed}{validation}"
+    return f"{training['steps']:,} steps in {time} on {workers} thread(s){hardware}, seed {seed}{validation}"
 
 
 def _figures(scores: Mapping[str, Any]) -> list[str]:

@@ -370,7 +370,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     assert text.endswith("\n\nAnd below.\n")
     assert "old figures" not in text
     for part in (
-        "1,000 steps in 5.0 hours on 2 processes of 1 CPU thread(s) (AVX2, float32), seed 0; 31.50 dB",
+        "1,000 steps in 5.0 hours on 2 processes of 1 thread(s) (AVX2, float32), seed 0; 31.50 dB",
         "Degradations: 75 %: Gaussian noise (sigma 0–55 on 0–255); 25 %: camera noise (shot 0.0001–0.02, ",
         "then JPEG (quality 90); σ told to 25 % of the samples; 10 % of the samples grey.",
         "gb82 (3, CC0); mine (1, not stated)",
@@ -508,6 +508,9 @@ def test_publish_restores_at_more_sizes_than_were_trained(  # noqa: PLR0917  fix
     assert weights.read_info(shipped / "denoise-fast.safetensors").document["network"]["scales"] == 3
     card = (shipped / "denoise-fast.md").read_text(encoding="utf-8")
     assert "It was trained for 2 sizes of a picture and restores it at 3." in card
+    network, info = weights.load_weights(shipped / "denoise-fast.safetensors")
+    changes = publish_weights.adapt(network, info.document, publish_weights.Options(scales=4))
+    assert (changes["network"]["scales"], changes["trained_scales"]) == (4, 2)
 
 
 def test_publish_ships_under_another_name(

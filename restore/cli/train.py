@@ -210,6 +210,8 @@ def _assert_apart(out: Path, sources: Mapping[str, Path]) -> None:
 def _packed(report: PackReport) -> str:
     """Say what became of the pictures."""
     loss = "without loss" if report.is_lossless else f"at JPEG quality {report.quality}"
+    if report.is_lossless and report.num_rounded:
+        loss += f" ({counted(report.num_rounded, 'picture')} of floats rounded to 16 bits of 0 to 1)"
     crop = f", cut to {report.crop} pixels" if report.crop else ""
     skipped = "".join(f"; left out {name}: {reason}" for name, reason in report.skipped)
     return (

@@ -47,6 +47,7 @@ class PackReport:
         crop: largest side in pixels, or None where pictures are whole.
         skipped: names of folders and pictures that cannot be read, and why.
         notes: names of the licences and descriptions that go with the pictures.
+        num_rounded: pictures of floats, of which 16 bits of 0 to 1 are in it, 8 where it is of JPEGs.
     """
 
     path: Path
@@ -56,10 +57,11 @@ class PackReport:
     crop: int | None
     skipped: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    num_rounded: int
 
     @property
     def is_lossless(self) -> bool:
-        """Whether every value of what was packed is that of its picture, but for depths above 8 bits."""
+        """Whether every value of what was packed is that of its picture, but for floats."""
         return self.quality == LOSSLESS
 
 
@@ -73,6 +75,7 @@ class _Contents:
 
     pictures: dict[int, tuple[dict[str, Any], bytes]]
     skipped: dict[int, tuple[str, str]]
+    num_rounded: int = 0
 
 
 def pack(
@@ -87,8 +90,9 @@ def pack(
     """Put the photographs of a folder into one file that `open_photos` reads, the best that fits the size.
 
     Without loss where that fits; else as JPEG with full colour resolution, at falling quality; else cut to squares
-    around the middle. A JPEG that is smaller as it is stays so. Metadata, alpha and, where something is lost, depths
-    above 8 bits are left out. The same folder gives the same bytes. The pack is held in memory until it is written.
+    around the middle. A JPEG that is smaller as it is stays so. Floats are rounded to 16 bits of 0 to 1; metadata,
+    alpha and, where JPEG is chosen, depths above 8 bits are left out. The same folder gives the same bytes. The
+    pack is held in memory until it is written.
 
     Args:
         folder: searched recursively.
@@ -136,6 +140,7 @@ def pack(
             crop=setting.crop,
             skipped=(*closed, *(contents.skipped[index] for index in sorted(contents.skipped))),
             notes=tuple(name for name, _ in notes),
+            num_rounded=contents.num_rounded,
         )
     raise UsageError(
         f"{folder}: its {len(paths)} pictures do not fit into {max_bytes / 1e6:.1f} MB; "
@@ -179,7 +184,8 @@ def _encode_all(
     for num_done, index in enumerate(shuffled, 1):
         name = _name(folder, paths[index])[0]
         try:
-            pixels, content, suffix = _encode(paths[index], setting)
+            photo = read_photo(paths[index])
+            pixels, content, suffix = _encode(paths[index], photo, setting)
         except ImageError as error:
             contents.skipped[index] = name, str(error).removeprefix(f"{paths[index]}: ")
             _check_skipped(folder, contents, len(paths))
@@ -193,6 +199,7 @@ def _encode_all(
                 "width": pixels.shape[1],
             }
             contents.pictures[index] = entry, content
+            contents.num_rounded += photo.pixels.dtype == np.float32
             num_bytes += _stored(len(content)) + len(json.dumps(entry)) + 2
         projected = num_bytes * len(paths) / num_done
         if num_bytes > max_bytes or (num_done >= _NUM_PROJECTED and projected > _PROJECTION_MARGIN * max_bytes):
@@ -202,9 +209,8 @@ def _encode_all(
     return contents
 
 
-def _encode(path: Path, setting: _Setting) -> tuple[np.ndarray[Any, Any], bytes, str]:
+def _encode(path: Path, photo: Photo, setting: _Setting) -> tuple[np.ndarray[Any, Any], bytes, str]:
     """Return the pixels that are stored, their code, and the suffix of its format."""
-    photo = read_photo(path)
     pixels = _cut(photo.pixels, setting.crop)
     if pixels.dtype == np.float32:
         pixels = from_float(pixels, np.uint16)

@@ -74,6 +74,14 @@ def test_what_fits_is_packed_without_loss(folder: Path, tmp_path: Path) -> None:
         assert packed.read(index).dtype == photos.read(index).dtype
 
 
+def test_floats_that_are_rounded_are_counted(folder: Path, tmp_path: Path) -> None:
+    assert pack(folder, tmp_path / "pack.tar", max_bytes=10**6).num_rounded == 0
+    write_photo(folder / "floats.tif", Photo(np.full((9, 9), 1.5, np.float32)))
+    assert pack(folder, tmp_path / "pack.tar", max_bytes=10**6).num_rounded == 1
+    packed = open_photos(tmp_path / "pack.tar")
+    assert (packed.read(list(packed.names).index("floats.tif")) == 65535).all()
+
+
 def test_a_jpeg_goes_in_as_it_is_but_for_its_metadata(folder: Path, tmp_path: Path) -> None:
     pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
     entry = next(entry for entry in manifest(tmp_path / "pack.tar")["pictures"] if entry["name"] == "set/b.jpg")
