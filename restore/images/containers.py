@@ -22,6 +22,7 @@ _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
 JPEG_APP1 = 0xE1
 JPEG_APP13 = 0xED
+JPEG_END = 0xD9
 JPEG_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
@@ -166,7 +167,7 @@ def read_jpeg_header(data: bytes) -> Header:
     profile: dict[int, bytes] = {}
     for marker, start, end in jpeg_segments(data):
         content = data[start:end]
-        if marker == 0xD9:
+        if marker == JPEG_END:
             header.is_truncated = False
         elif marker in _JPEG_FRAMES and not header.width:
             bits, header.height, header.width, header.channels = struct.unpack_from(">BHHB", content.ljust(6, b"\0"))
@@ -206,7 +207,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     while match := _JPEG_MARKER.search(data, position):
         marker, start = match[0][1], match.end()
         position = start
-        if marker == 0xD9:
+        if marker == JPEG_END:
             yield marker, start, start
             return
         if marker not in (0x01, 0xD8):

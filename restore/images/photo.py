@@ -34,10 +34,11 @@ PNG_COLOR_CHUNKS = {"cICP": 4, "mDCV": 24, "cLLI": 8, "sRGB": 1, "gAMA": 4, "cHR
 PHOTOSHOP = "APP13"
 """The segments of a JPEG that hold Photoshop's data, IPTC captions and keywords among them."""
 
-TRUNCATED = (
-    "it is truncated; copy it again from its source, or let denoise or deblur accept what is there (--allow-truncated)"
-)
-"""What to say of a picture part of which can be had."""
+ACCEPT_PART = "copy it again from its source, or let denoise or deblur accept what is there (--allow-truncated)"
+"""What to do about a picture part of which can be had."""
+
+TRUNCATED = f"it is truncated; {ACCEPT_PART}"
+"""What to say of a picture whose end is missing."""
 
 _MAX_DPI = 65535  # the most that JPEG holds
 _STEP_VALUES = 2**22  # values converted at a time, so that a conversion needs little more memory than its result

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin
 
 from restore.errors import ImageError
@@ -27,7 +28,7 @@ from restore.images.directories import (
 )
 from restore.images.iptc import iptc_of_resources, iptc_segment
 from restore.images.opencv import cv2
-from restore.images.photo import FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
+from restore.images.photo import ACCEPT_PART, FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 
@@ -85,6 +86,11 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }  # by EXIF orientation; 1 is upright
 
+_JPEG_DAMAGE = re.compile(
+    r"premature end of (data segment|JPEG file)|bad (Huffman|arithmetic) code|found marker \w+ instead of \w+|"
+    r"(\d+) extraneous bytes before marker (0x(?:d[0-79a]|c4))",  # what may follow pixels, not what stands in a header
+    re.IGNORECASE,
+)  # as libjpeg tells of it; what else it has to say harms nothing
 _COPY_AGAIN = "copy it again from its source"
 
 
@@ -104,7 +110,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, al
     Args:
         path: PNG, JPEG, TIFF, WebP, BMP, PBM, PGM or PPM, whatever its name says.
         max_pixels: larger pictures are refused before they are decoded.
-        allow_truncated: accept what is there of a truncated JPEG, TIFF, BMP or PNM, with a warning.
+        allow_truncated: accept what is there of a truncated or damaged JPEG, TIFF, BMP or PNM, with a warning.
 
     Returns:
         The photograph. Palettes are resolved, CMYK is converted to sRGB, 64-bit floats are rounded to 32 bits.
@@ -177,10 +183,13 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:
         data += bytes(4 * (header.width + 1) * header.height)
-    if kind == "jpeg" and header.channels == 4:
-        return _Decoded(_cmyk_of_jpeg(data), None, "CMYK", header)
     if kind == "bmp" and containers.bmp_bits(data) == 16:  # whose white OpenCV makes 248
         return _Decoded(np.asarray(BmpImagePlugin.BmpImageFile(io.BytesIO(data)).convert("RGB")), None, "RGB", header)
+    if kind == "jpeg":
+        pixels = _decode_jpeg(data, header, allow_truncated=allow_truncated)
+        if pixels.shape[:2] != (header.height, header.width):
+            raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
+        return _Decoded(pixels, None, "CMYK" if header.channels == 4 else "RGB", header)
     pixels, alpha = _by_opencv(data, kind, header)
     if header.transparent is not None:
         differs = pixels != np.array(header.transparent if pixels.ndim == 3 else header.transparent[0], pixels.dtype)
@@ -198,6 +207,39 @@ def _check_size(header: Header, max_pixels: int) -> None:
             f"it claims {header.width} × {header.height} pixels, more than the limit of {max_pixels}; "
             f"if that is right, allow it with --max-pixels {num_pixels}"
         )
+
+
+def _decode_jpeg(data: bytes, header: Header, *, allow_truncated: bool) -> Pixels:
+    """Decode grey, RGB or CMYK to the values of OpenCV and Pillow, which do not tell of damage, as this does."""
+    colors = {1: "GRAY", 4: "CMYK"}.get(header.channels, "RGB")
+    try:
+        return _by_turbojpeg(data, colors)
+    except ValueError as error:
+        damage = _JPEG_DAMAGE.search(str(error))
+        if damage and not _is_padding(data, damage):
+            if not allow_truncated:
+                raise ImageError(f"its pixels are damaged ({damage[0]}); {ACCEPT_PART}") from error
+            header.is_truncated = True
+    try:
+        return _by_turbojpeg(data, colors, strict=False)
+    except ValueError:  # colours of fewer pixels in a way that it does not know
+        return _cmyk_of_jpeg(data) if colors == "CMYK" else _by_opencv(data, "jpeg", header)[0]
+
+
+def _is_padding(data: bytes, damage: re.Match[str]) -> bool:
+    """Whether what is too much are the same bytes up to the end of the picture, which some cameras write."""
+    *_, num, marker = damage.groups()
+    if num is None or int(marker, 16) != containers.JPEG_END:
+        return False
+    *_, (_, end, _) = containers.jpeg_segments(data)
+    return len(set(data[end - 2 - int(num) : end - 2])) == 1
+
+
+def _by_turbojpeg(data: bytes, colors: str, *, strict: bool = True) -> Pixels:
+    pixels: Pixels = simplejpeg.decode_jpeg(data, colors, strict=strict)
+    if colors == "CMYK":
+        return 255 - pixels  # stored inverted, as Adobe does
+    return pixels[..., 0] if colors == "GRAY" else pixels
 
 
 def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels | None]:

@@ -223,6 +223,61 @@ def test_truncated_jpegs_are_found_as_pillow_finds_them(
     assert read_photo(put(tmp_path, "b.jpg", whole + b"junk" * 99)).warnings == ()
 
 
+JPEGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "baseline": ("RGB", {}),
+    "fine colours": ("RGB", {"subsampling": 0}),
+    "colours half across": ("RGB", {"subsampling": 1}),
+    "progressive": ("RGB", {"progressive": True}),
+    "restarts": ("RGB", {"restart_marker_blocks": 3}),
+    "RGB": ("RGB", {"keep_rgb": True}),
+    "grey": ("L", {}),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpegs_decode_as_by_opencv(tmp_path: Path, smooth: Array, encode: Encode, kind: str) -> None:
+    mode, settings = JPEGS[kind]
+    data = encode(np.asarray(Image.fromarray(smooth).convert(mode)), "JPEG", **settings)
+    flags = cv2.IMREAD_GRAYSCALE if mode == "L" else cv2.IMREAD_COLOR_RGB
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    assert expected is not None
+    assert np.array_equal(read_photo(put(tmp_path, "a.jpg", data)).pixels, expected)
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_damaged_jpeg_is_an_error_unless_it_is_accepted(
+    tmp_path: Path, encode: Encode, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mode, settings = JPEGS[kind]
+    noise = np.random.default_rng(0).normal(128, 40, (203, 310, 3)).clip(0, 255).astype(np.uint8)
+    whole = encode(np.asarray(Image.fromarray(noise).convert(mode)), "JPEG", **settings)
+    middle = len(whole) * 2 // 3
+    damaged = {"zeros": whole[:middle] + bytes(300) + whole[middle + 300 :], "end": whole[:middle] + b"\xff\xd9"}
+    if kind != "progressive":  # in which a table may be lost, and all with it
+        damaged["hole"] = whole[:middle] + whole[middle + 300 :]
+    for name, data in damaged.items():
+        path = put(tmp_path, f"{name}.jpg", data)
+        with pytest.raises(ImageError, match=r"damaged \(.+\w\); copy it again .*--allow-truncated"):
+            read_photo(path)
+        photo = read_photo(path, allow_truncated=True)
+        assert photo.pixels.shape == noise.shape[: photo.pixels.ndim]
+        assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
+    assert not "".join(capfd.readouterr())  # of libraries
+
+
+def test_a_padded_jpeg_is_whole(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    whole = encode(smooth, "JPEG")
+    expected = read_photo(put(tmp_path, "a.jpg", whole)).pixels
+    tables = whole.index(b"\xff\xdb")
+    at_the_end = [whole[:-2] + padding + whole[-2:] + b"junk" for padding in (bytes(9), b"\xff" * 9)]
+    for data in (*at_the_end, whole[:tables] + b"abcabcabc" + whole[tables:]):
+        photo = read_photo(put(tmp_path, "b.jpg", data))
+        assert np.array_equal(photo.pixels, expected)
+        assert photo.warnings == ()
+    with pytest.raises(ImageError, match="damaged"):
+        read_photo(put(tmp_path, "c.jpg", whole[:-2] + b"abcabcabc" + whole[-2:]))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP", "PPM"])
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 def test_truncated_files_are_errors(tmp_path: Path, smooth: Array, encode: Encode, kind: str, share: float) -> None:
