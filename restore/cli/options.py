@@ -54,7 +54,10 @@ AllowTruncated = Annotated[
     bool, typer.Option("--allow-truncated", help="Accept what is there of a broken JPEG, TIFF, BMP or PNM.")
 ]
 StripMetadata = Annotated[
-    bool, typer.Option("--strip-metadata", help="Leave out EXIF (GPS with it), XMP and IPTC; the colour profile stays.")
+    bool,
+    typer.Option(
+        "--strip-metadata", help="Leave out EXIF (GPS with it), XMP, IPTC and texts; the colour profile stays."
+    ),
 ]
 
 DEFAULT_MAX_PIXELS = 2**28

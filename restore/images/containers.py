@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 
 from restore.errors import ImageError
 from restore.images.directories import TagBlock
-from restore.images.photo import PHOTOSHOP, PNG_COLOR_CHUNKS
+from restore.images.photo import JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_TEXTS
 
 EXIF_PREFIX = b"Exif\0\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_PNG_RAW_PROFILE = b"Raw profile type "  # EXIF and its like as text; it would tell of the picture as it was
 JPEG_APP1 = 0xE1
-JPEG_APP13 = 0xED
+JPEG_PARTS = {0xED: PHOTOSHOP, 0xFE: JPEG_COMMENT}
 JPEG_END = 0xD9
 JPEG_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
@@ -142,6 +143,8 @@ def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None
         rest = bytes(content[len(PNG_XMP_KEYWORD) + 1 :])
         text = rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
         header.xmp = _inflate(text, header, "XMP packet") if rest[:1] == b"\1" else text
+    elif name in PNG_TEXTS and not content.tobytes().startswith((PNG_XMP_KEYWORD, _PNG_RAW_PROFILE)):
+        header.parts.append((name, content.tobytes()))
 
 
 def _inflate(packed: bytes, header: Header, name: str) -> bytes | None:
@@ -192,8 +195,8 @@ def _note_jpeg_metadata(header: Header, marker: int, content: bytes) -> None:
         header.exif = header.exif or content[len(EXIF_PREFIX) :]
     elif marker == JPEG_APP1 and content.startswith(JPEG_XMP_PREFIX):
         header.xmp = content[len(JPEG_XMP_PREFIX) :]
-    elif marker == JPEG_APP13:
-        header.parts.append((PHOTOSHOP, content))
+    elif marker in JPEG_PARTS:
+        header.parts.append((JPEG_PARTS[marker], content))
     elif marker == 0xE2 and content.startswith(b"MPF\0"):
         header.num_pictures = _num_pictures(content[4:])
 

@@ -34,6 +34,12 @@ PNG_COLOR_CHUNKS = {"cICP": 4, "mDCV": 24, "cLLI": 8, "sRGB": 1, "gAMA": 4, "cHR
 PHOTOSHOP = "APP13"
 """The segments of a JPEG that hold Photoshop's data, IPTC captions and keywords among them."""
 
+JPEG_COMMENT = "COM"
+"""The segments of a JPEG that hold a comment."""
+
+PNG_TEXTS = {"tEXt", "zTXt", "iTXt"}
+"""The chunks of a PNG that hold titles, authors and other texts."""
+
 ACCEPT_PART = "copy it again from its source, or let denoise or deblur accept what is there (--allow-truncated)"
 """What to do about a picture part of which can be had."""
 
@@ -60,7 +66,7 @@ class Photo:
         compressed: whether the file was a compressed TIFF; one that is made of it will be, too.
         dpi: pixels per inch across and down, as the file (or else its EXIF) states them, or None.
         parts: name and content of what only few formats hold: `PHOTOSHOP` of a JPEG, of which a TIFF holds the IPTC
-            record, `PNG_COLOR_CHUNKS` of a PNG.
+            record, and `JPEG_COMMENT`; `PNG_COLOR_CHUNKS` and `PNG_TEXTS` of a PNG.
     """
 
     pixels: Pixels

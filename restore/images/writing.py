@@ -1,9 +1,9 @@
 """Writing photographs: of what a Photo holds nothing is lost in silence.
 
-A Photo does not hold all that a file may, and the rest is not carried, without a word: comments (JPEG, PNM), texts and
-times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data (from or to TIFF), map coordinates (TIFF), content
-credentials, thumbnails, gain maps and depth maps, what makers store outside EXIF, and chunks, segments and tags unknown
-here.
+A Photo does not hold all that a file may, and the rest is not carried, without a word: comments (PNM; of JPEG and the
+texts of PNG to other formats), times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data (from or to TIFF), map
+coordinates (TIFF), content credentials, thumbnails, gain maps and depth maps, what makers store outside EXIF, and
+chunks, segments and tags unknown here.
 
 References:
     PNG, W3C, 3rd edition, 2025 (which chunk decides the colours).
@@ -26,7 +26,7 @@ from restore.atomic import write_atomically
 from restore.errors import ImageError, OutputError
 from restore.images.containers import (
     EXIF_PREFIX,
-    JPEG_APP13,
+    JPEG_PARTS,
     JPEG_XMP_PREFIX,
     PNG_SIGNATURE,
     per_metre,
@@ -38,6 +38,7 @@ from restore.images.iptc import iptc_of_segments, iptc_segment
 from restore.images.opencv import cv2
 from restore.images.photo import (
     FORMATS,
+    JPEG_COMMENT,
     PHOTOSHOP,
     PNG_COLOR_CHUNKS,
     Photo,
@@ -60,6 +61,7 @@ _DEPTHS = {
 _WITH_ALPHA = {"png", "tiff", "webp"}
 _WITH_METADATA = {"png", "jpeg", "tiff", "webp"}
 _WITH_IPTC = {"jpeg", "tiff"}
+_HOLDERS = {PHOTOSHOP: _WITH_IPTC, JPEG_COMMENT: {"jpeg"}}  # of parts that are not of PNGs
 _WITH_RESOLUTION = {"png", "jpeg", "tiff", "bmp"}
 _FILLED_IN_DPI = {(72, 72), (96, 96)}  # by programs, where nobody chose one
 _REPLACED_BY_PROFILE = {"sRGB", "gAMA", "cHRM"}
@@ -93,8 +95,8 @@ def write_photo(
         path: where to; its folder exists.
         photo: what to write.
         quality: 1 to 100, of JPEG and lossy WebP.
-        strip_metadata: leave out what tells of people and places: EXIF, XMP, the Photoshop and IPTC
-            data. What the colours mean (profile, chunks of PNG) and the resolution stay.
+        strip_metadata: leave out what tells of people and places: EXIF, XMP, IPTC, comments and texts.
+            What the colours mean (profile, chunks of PNG) and the resolution stay.
 
     Returns:
         What of the photograph the format could not hold: depth, alpha, metadata, resolution or the meaning of colours.
@@ -195,7 +197,7 @@ def _fit_parts(photo: Photo, kind: str, warnings: list[str]) -> Photo:
     parts = [part for part in photo.parts if not (photo.icc and part[0] in _REPLACED_BY_PROFILE)]
     if kind not in _WITH_IPTC and any(name == PHOTOSHOP for name, _ in parts):
         warnings.append(f"{kind.upper()} holds no IPTC or Photoshop data; they were dropped")
-    kept = tuple(part for part in parts if kind in (_WITH_IPTC if part[0] == PHOTOSHOP else {"png"}))
+    kept = tuple(part for part in parts if kind in _HOLDERS.get(part[0], {"png"}))
     if kind != "png" and (names := _not_srgb(dict(parts))):
         warnings.append(f"{kind.upper()} does not hold what its colours mean ({names}); they will look different")
     return dataclasses.replace(photo, dpi=dpi, parts=kept)
@@ -255,9 +257,7 @@ def _by_pillow(photo: Photo, kind: str, quality: int) -> memoryview:
         effort = {"lossless": True, "exact": True, "quality": 20, "method": 2} if is_lossless else {"quality": quality}
         image.save(buffer, WebPImagePlugin.WebPImageFile.format, **effort, **metadata)
     else:
-        segments = (
-            bytes([0xFF, JPEG_APP13]) + (len(content) + 2).to_bytes(2, "big") + content for _, content in photo.parts
-        )
+        segments = [_segment(name, content) for name, content in photo.parts]
         metadata["exif"] = EXIF_PREFIX + photo.exif if photo.exif else b""
         subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2
         image.save(
@@ -270,6 +270,11 @@ def _by_pillow(photo: Photo, kind: str, quality: int) -> memoryview:
             **metadata,
         )
     return buffer.getbuffer()
+
+
+def _segment(name: str, content: bytes) -> bytes:
+    (marker,) = (marker for marker, part in JPEG_PARTS.items() if part == name)
+    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
 
 
 def _encode_grey_alpha_png(pixels: Pixels, alpha: Pixels) -> bytes:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import itertools
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,44 @@ def test_broken_iptc_costs_nothing_else(tmp_path: Path, smooth: Array) -> None:
         assert captions(tmp_path / "b.jpg") is None
     photo = Photo(smooth, exif=b"II*\0\x08\0\0\0" + pack_directory("<", {33723: (7, 65535, b"\x1c" * 65535)}, 8))
     assert [note for note in write_photo(tmp_path / "c.jpg", photo) if "IPTC" in note]
+
+
+TEXTS = [
+    ("tEXt", b"Author\0A. Photographer"),
+    ("zTXt", b"Description\0\0" + zlib.compress(b"heath " * 99)),
+    ("iTXt", "Title\0\0\0de\0Titel\0Heide, früh".encode()),
+]
+
+
+def test_texts_stay_in_a_png(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    left_out = (
+        ("tEXt", b"Raw profile type exif\0\nexif\n 4\n00000000"),
+        ("iTXt", b"XML:com.adobe.xmp" + bytes(5) + b"<x/>"),
+    )
+    photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG"), *TEXTS, *left_out))
+    assert photo.xmp == b"<x/>"
+    assert photo.parts == tuple(TEXTS)
+    assert write_photo(tmp_path / "b.png", photo) == ()
+    with Image.open(tmp_path / "b.png") as image:
+        texts = {key: text for key, text in image.info.items() if key in ("Author", "Description", "Title")}
+    assert texts == {"Author": "A. Photographer", "Description": "heath " * 99, "Title": "Heide, früh"}
+    for suffix in (".jpg", ".tif", ".webp"):
+        assert write_photo(tmp_path / f"c{suffix}", photo) == ()
+        assert b"Photographer" not in (tmp_path / f"c{suffix}").read_bytes()
+    write_photo(tmp_path / "d.png", photo, strip_metadata=True)
+    assert read_photo(tmp_path / "d.png").parts == ()
+
+
+def test_comments_stay_in_a_jpeg(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    photo = read(tmp_path / "a.jpg", encode(smooth, "JPEG", comment=b"from the attic"))
+    assert write_photo(tmp_path / "b.jpg", photo) == ()
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert image.info["comment"] == b"from the attic"
+    for name in ("c.png", "c.tif"):
+        assert write_photo(tmp_path / name, photo) == ()
+        assert b"attic" not in (tmp_path / name).read_bytes()
+    write_photo(tmp_path / "d.jpg", photo, strip_metadata=True)
+    assert b"attic" not in (tmp_path / "d.jpg").read_bytes()
 
 
 SRGB_PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
