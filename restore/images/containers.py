@@ -19,6 +19,7 @@ from restore.images.photo import JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_
 EXIF_PREFIX = b"Exif\0\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_PALETTE = 3  # a colour type
 PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
 _PNG_RAW_PROFILE = b"Raw profile type "  # EXIF and its like as text; it would tell of the picture as it was
 JPEG_APP1 = 0xE1
@@ -29,6 +30,7 @@ _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _MPF_NUM_IMAGES = 0xB001
+_BMP_V5_BYTES, _BMP_EMBEDDED = 124, b"DEBM"  # a header with a profile in the file
 _MAX_METADATA_BYTES = 2**26
 _METRES_PER_INCH = 0.0254
 _JFIF_INCHES = {1: 1.0, 2: 2.54}  # pixels per inch of a unit; without one, only their ratio is known
@@ -91,11 +93,12 @@ def read_png_header(data: bytes) -> Header:
             header.warnings.append(f"the damaged part {kind.decode('latin-1')!r} was left out")
         elif kind == b"IEND":
             header.is_truncated = False
-        elif kind == b"tRNS" and color_type == 3:
+        elif kind == b"tRNS" and color_type == _PALETTE:
             header.palette_has_alpha = True
         elif kind == b"tRNS" and color_type in (0, 2):
             scale = 255 // (2**bits - 1) if bits < 8 else 1
-            header.transparent = tuple(v * scale for v in struct.unpack(">H" if color_type == 0 else ">3H", content))
+            values = struct.unpack(">H" if color_type == 0 else ">3H", content)
+            header.transparent = tuple(value % 2**bits * scale for value in values)  # the other bits mean nothing
         else:
             _note_png_metadata(header, kind, content)
     return header
@@ -104,9 +107,10 @@ def read_png_header(data: bytes) -> Header:
 def png_pixels_only(data: bytes) -> bytes:
     """Return a PNG without its further frames and its metadata, which libpng would comment on."""
     kept, num_dropped, position = [data[: len(PNG_SIGNATURE)]], 0, len(PNG_SIGNATURE)
+    wanted = _PNG_PIXEL_CHUNKS if data[25] == _PALETTE else _PNG_PIXEL_CHUNKS - {b"tRNS"}  # which `Header` holds
     for kind, content, _ in _png_chunks(data):
         end = position + len(content) + 12
-        if kind in _PNG_PIXEL_CHUNKS:
+        if kind in wanted:
             kept.append(data[position:end])
         else:
             num_dropped += 1
@@ -256,6 +260,7 @@ def read_webp_header(data: bytes) -> Header:
             width, height = struct.unpack_from("<HH", content, 6)
             header.width, header.height = header.width or width % 2**14, header.height or height % 2**14
         elif kind == b"ANMF":
+            header.is_lossless |= not num_frames and bytes(content[16:20]) == b"VP8L"  # after what says where the frame goes
             num_frames += 1
         elif kind == b"ICCP":
             header.icc = bytes(content)
@@ -268,7 +273,7 @@ def read_webp_header(data: bytes) -> Header:
 
 
 def read_bmp_header(data: bytes) -> Header:
-    """Read the sizes of a BMP."""
+    """Read the sizes, the resolution and the colour profile of a BMP."""
     if len(data) < 34:
         raise ImageError("it is truncated within its header; copy it again from its source")
     start, header_bytes = struct.unpack_from("<II", data, 10)
@@ -277,6 +282,9 @@ def read_bmp_header(data: bytes) -> Header:
     header = Header(abs(width), abs(height))
     if not is_old and len(data) >= 46:
         header.dpi = _dpi(*struct.unpack_from("<ii", data, 38))
+    if header_bytes >= _BMP_V5_BYTES and data[70:74] == _BMP_EMBEDDED:
+        position, num_bytes = struct.unpack_from("<II", data, 126)
+        header.icc = data[14 + position : 14 + position + num_bytes] or None
     is_packed = not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
     row_bytes = (header.width * bits + 31) // 32 * 4
     header.is_truncated = not is_packed and start + row_bytes * header.height > len(data)

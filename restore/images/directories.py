@@ -19,6 +19,7 @@ _ACROSS, _DOWN, _RESOLUTION_UNIT = 282, 283, 296
 _INCHES = {2: 1.0, 3: 2.54}  # pixels per inch of a unit
 _MAX_DENOMINATOR = 10_000
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 40962, 40963
+_DESCRIPTION = 270
 IPTC, PHOTOSHOP_RESOURCES = 33723, 34377
 _IPTC_START = b"\x1c"
 _UNIT_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -69,7 +70,7 @@ Tags = dict[int, tuple[int, int, bytes]]
 
 _DESCRIPTIVE = {
     269,  # document name
-    270,  # description
+    _DESCRIPTION,
     271,  # make
     272,  # model
     _ACROSS,
@@ -137,7 +138,7 @@ class TagBlock:
         row = struct.Struct(self.order + ("HHQ" if self.is_big else "HHI"))
         field_bytes = 8 if self.is_big else 4
         row_bytes = row.size + field_bytes
-        if start + count * row_bytes + field_bytes > len(self.data):
+        if start + count * row_bytes > len(self.data):
             raise ValueError("a directory reaches beyond the end")
         entries = {}
         for position in range(start, start + count * row_bytes, row_bytes):
@@ -148,8 +149,8 @@ class TagBlock:
         return entries, start + count * row_bytes
 
     def next_offset(self, field: int) -> int:
-        """Return the offset of the next directory, 0 after the last, from where it stands."""
-        return self._pointer(field)
+        """Return the offset of the next directory, 0 after the last, from where it stands; some end before it."""
+        return self._pointer(field) if field + (8 if self.is_big else 4) <= len(self.data) else 0
 
     def values(self, entry: Entry) -> bytes:
         """Return the bytes of an entry."""
@@ -235,6 +236,13 @@ def stated_iptc(exif: bytes) -> bytes | None:
     return record if record.startswith(_IPTC_START) else None
 
 
+def without_iptc(exif: bytes) -> bytes | None:
+    """Copy what describes the photograph but for an IPTC record; None if nothing is left."""
+    block = TagBlock(exif)
+    entries, _ = block.directory(block.first)
+    return descriptive_exif(block, {tag: entry for tag, entry in entries.items() if tag != IPTC})
+
+
 def resolution_tags(order: str, dpi: tuple[float, float]) -> Tags:
     """Pack the tags that state pixels per inch, across and down."""
     tags: Tags = {_RESOLUTION_UNIT: (3, 1, struct.pack(order + "H", 2))}
@@ -244,16 +252,23 @@ def resolution_tags(order: str, dpi: tuple[float, float]) -> Tags:
     return tags
 
 
-def descriptive_exif(block: TagBlock, entries: Mapping[int, Entry]) -> bytes | None:
+def descriptive_exif(
+    block: TagBlock, entries: Mapping[int, Entry], *, is_first_of_many: bool = False
+) -> bytes | None:
     """Copy what describes the photograph, not the file, out of a TIFF directory, and without its orientation.
+
+    Args:
+        block: the file.
+        entries: of the directory.
+        is_first_of_many: whether the file holds further pictures, which will not go along.
 
     Returns:
         An EXIF block, or None if nothing does.
     """
     copied = bytearray(b"II*\0" if block.order == "<" else b"MM\0*") + bytes(4)
     kept = _copy_values(block, {tag: entry for tag, entry in entries.items() if tag in _DESCRIPTIVE}, copied)
-    if kept.get(270, (0, 0, b""))[2].startswith(b'{"shape"'):  # tifffile's own note on its array
-        del kept[270]
+    if _tells_of_arrays(kept.get(_DESCRIPTION, (0, 0, b""))[2], is_first_of_many=is_first_of_many):
+        del kept[_DESCRIPTION]
     if not kept:
         return None
     copied[4:8] = struct.pack(block.order + "I", len(copied))
@@ -288,6 +303,13 @@ def integer_tags(order: str, values: Mapping[Tag, Sequence[int]], code: str = "I
         tag: (kind, len(numbers), struct.pack(f"{order}{len(numbers)}{code}", *numbers))
         for tag, numbers in values.items()
     }
+
+
+def _tells_of_arrays(description: bytes, *, is_first_of_many: bool) -> bool:
+    """Whether it is a note of tifffile, ImageJ or OME on several pictures, by which others would read the one left."""
+    is_of_ome = is_first_of_many and b"<OME" in description
+    is_of_imagej = description.startswith(b"ImageJ=") and b"\nimages=" in description
+    return is_of_ome or is_of_imagej or description.startswith(b'{"shape"')
 
 
 def _copy_values(block: TagBlock, entries: Mapping[int, Entry], copied: bytearray) -> Tags:

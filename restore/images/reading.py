@@ -286,7 +286,7 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     header.is_compressed = page.is_compressed
     if page.has_unnamed_channel:
         header.warnings.append("what its extra channel means is not stated; it was taken for opacity")
-    header.exif = descriptive_exif(page.block, page.entries)
+    header.exif = descriptive_exif(page.block, page.entries, is_first_of_many=page.num_pages > 1)
     header.parts += _iptc_of_photoshop(page) if not stated_iptc(header.exif or b"") else []
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
@@ -372,7 +372,7 @@ def _is_sound_profile(icc: bytes) -> bool:
         ImageCms.ImageCmsProfile(io.BytesIO(icc))
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return False
-    return True
+    return int.from_bytes(icc[:4], "big") <= len(icc)  # as long as it says of itself
 
 
 def _as_supported(samples: Pixels) -> Pixels:

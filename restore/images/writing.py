@@ -33,7 +33,7 @@ from restore.images.containers import (
     png_chunk,
     with_png_metadata,
 )
-from restore.images.directories import stated_dpi, stated_iptc
+from restore.images.directories import stated_dpi, stated_iptc, without_iptc
 from restore.images.iptc import iptc_of_segments, iptc_segment
 from restore.images.opencv import cv2
 from restore.images.photo import (
@@ -151,7 +151,10 @@ def _with_iptc_segment(photo: Photo, warnings: list[str]) -> Photo:
     if len(segment) > _JPEG_SEGMENT_BYTES:
         warnings.append("JPEG holds 64 KB of IPTC; the larger record was dropped")
         return photo
-    return dataclasses.replace(photo, parts=(*photo.parts, (PHOTOSHOP, segment)))
+    assert photo.exif is not None
+    is_too_large = len(photo.exif) > _JPEG_SEGMENT_BYTES - len(EXIF_PREFIX)
+    exif = without_iptc(photo.exif) if is_too_large else photo.exif
+    return dataclasses.replace(photo, exif=exif, parts=(*photo.parts, (PHOTOSHOP, segment)))
 
 
 def _fit_samples(photo: Photo, kind: str, warnings: list[str]) -> Photo:

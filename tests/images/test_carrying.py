@@ -247,6 +247,19 @@ def test_iptc_of_a_tiff_of_others(tmp_path: Path, smooth: Array, tag: int, kind:
     assert found[2, 120] == b"A caption"
 
 
+def test_a_large_iptc_record_does_not_cost_the_exif_of_a_jpeg(tmp_path: Path, smooth: Array) -> None:
+    record = b"\x1c\x02\x19" + struct.pack(">H", 32000) + b"k" * 32000
+    record += b"\x1c\x02\x78" + struct.pack(">H", 31000) + b"c" * 31000
+    tags = {270: (2, 5, b"desc\0"), 306: (2, 2500, b"x" * 2499 + b"\0"), 33723: (7, len(record), record)}
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
+    assert write_photo(tmp_path / "a.jpg", Photo(smooth, exif=exif)) == ()
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert image.getexif()[270] == "desc"
+        found = IptcImagePlugin.getiptcinfo(image)
+        assert found is not None
+        assert found[2, 120] == b"c" * 31000
+
+
 def test_broken_iptc_costs_nothing_else(tmp_path: Path, smooth: Array) -> None:
     for tag, content in ((33723, b"no record"), (34377, b"8BIM\x04\x04\0\0\0\0\xff\xff\x1c"), (34377, b"8BIM\x04")):
         head = b"II*\0\x08\0\0\0" + pack_directory("<", {tag: (7, len(content), content)}, 8)

@@ -8,7 +8,7 @@ import struct
 import pytest
 from PIL import Image
 
-from restore.images.directories import Tag, TagBlock, descriptive_exif, upright_exif
+from restore.images.directories import Tag, TagBlock, descriptive_exif, pack_directory, upright_exif
 
 
 def block(order: str, orientation: int) -> bytes:
@@ -54,10 +54,17 @@ def test_a_tiff_that_is_turned_by_a_quarter_swaps_the_size_that_its_exif_states(
     assert (size[40962], size[40963]) == (41, 67)
 
 
-@pytest.mark.parametrize("length", [*range(8), 9, 20, 37])
+@pytest.mark.parametrize("length", [*range(8), 9, 20, 33])
 def test_a_block_cut_within_its_first_directory_is_an_error(length: int) -> None:
     with pytest.raises(ValueError, match=r".+"):
         upright_exif(block("<", 6)[:length])
+
+
+@pytest.mark.parametrize("num_missing", [1, 4])
+def test_an_exif_block_may_end_before_the_offset_of_the_next_directory(num_missing: int) -> None:
+    alone = b"II*\0\x08\0\0\0" + pack_directory("<", {274: (3, 1, b"\6\0")}, 8)
+    upright, orientation = upright_exif(alone[:-num_missing])
+    assert (upright, orientation) == (alone.replace(b"\6\0", b"\1\0"), 6)
 
 
 def test_a_directory_that_points_to_itself_ends() -> None:

@@ -278,6 +278,52 @@ def test_a_padded_jpeg_is_whole(tmp_path: Path, smooth: Array, encode: Encode) -
         read_photo(put(tmp_path, "c.jpg", whole[:-2] + b"abcabcabc" + whole[-2:]))
 
 
+def test_a_first_frame_without_loss_stays_so(tmp_path: Path, smooth: Array) -> None:
+    frames = [Image.fromarray(smooth), Image.fromarray(smooth[::-1].copy())]
+    for is_lossless in (True, False):
+        path = tmp_path / f"{is_lossless}.webp"
+        frames[0].save(path, save_all=True, append_images=frames[1:], lossless=is_lossless)
+        photo = read_photo(path)
+        assert photo.lossless == is_lossless
+        assert "2 pictures" in photo.warnings[0]
+
+
+def bmp_with_profile(pixels: Array, icc: bytes) -> bytes:
+    """A BMP whose header, the fifth version, says where a colour profile lies."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(row.tobytes() + bytes(-3 * width % 4) for row in pixels[::-1, :, ::-1])
+    sizes = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(rows), 11811, 11811, 0, 0)
+    profile = b"DEBM" + bytes(48) + struct.pack("<IIII", 4, 124 + len(rows), len(icc), 0)
+    start = 14 + 124
+    return b"BM" + struct.pack("<IHHI", start + len(rows + icc), 0, 0, start) + sizes + bytes(16) + profile + rows + icc
+
+
+def test_the_profile_of_a_bmp_is_read(tmp_path: Path, smooth: Array, icc: bytes) -> None:
+    photo = read_photo(put(tmp_path, "a.bmp", bmp_with_profile(smooth, icc)))
+    assert np.array_equal(photo.pixels, smooth)
+    assert photo.icc == icc
+    assert photo.warnings == ()
+
+
+def test_a_profile_that_is_cut_is_dropped(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
+    photo = read_photo(put(tmp_path, "a.jpg", encode(smooth, "JPEG", icc_profile=icc[: len(icc) // 2])))
+    assert photo.icc is None
+    assert photo.warnings == ("its colour profile is broken and was dropped",)
+
+
+def test_bits_of_a_transparent_value_beyond_the_depth_mean_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    header = struct.pack(">IIBBBBB", 9, 8, 8, 0, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + bytes(range(9)) for _ in range(8)))
+    chunks = ((b"IHDR", header), (b"tRNS", b"\x01\x07"), (b"IDAT", rows), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+    photo = read_photo(put(tmp_path, "a.png", data))
+    assert photo.alpha is not None
+    assert np.array_equal(photo.alpha == 0, photo.pixels == 7)
+    assert not "".join(capfd.readouterr())  # of libpng
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "BMP", "PPM"])
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 def test_truncated_files_are_errors(tmp_path: Path, smooth: Array, encode: Encode, kind: str, share: float) -> None:

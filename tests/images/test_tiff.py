@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from restore.errors import ImageError
-from restore.images import read_photo
+from restore.images import read_photo, write_photo
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]
@@ -287,3 +287,15 @@ def test_bits_may_come_from_the_lowest_on(tmp_path: Path, make_picture: Any, com
 def test_a_predictor_means_nothing_without_compression(tmp_path: Path, make_picture: Any) -> None:
     pixels, _ = make_picture("RGB", np.uint8)
     check(tmp_path / "a.tif", with_tag_2(written(pixels, photometric="rgb", byteorder="<"), 317), pixels, None)
+
+
+def test_notes_on_pictures_that_do_not_go_along_are_left_out(tmp_path: Path) -> None:
+    stack = np.arange(3 * 20 * 30, dtype=np.uint8).reshape(3, 20, 30)
+    tifffile.imwrite(tmp_path / "ome.tif", stack, ome=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "imagej.tif", stack, imagej=True)
+    tifffile.imwrite(tmp_path / "one.ome.tif", stack[0], ome=True)
+    for name, is_kept in (("ome.tif", False), ("imagej.tif", False), ("one.ome.tif", True)):
+        write_photo(tmp_path / "out.tif", read_photo(tmp_path / name))
+        assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), stack[0])
+        with Image.open(tmp_path / "out.tif") as image:
+            assert (270 in image.getexif()) == is_kept
