@@ -94,7 +94,7 @@ def make_plan(
     """Check a run before anything is written.
 
     Args:
-        inputs: files and folders.
+        inputs: files and folders; what is named twice counts once.
         output: where to.
         suffix: of the outputs with its dot, None to keep each input's.
         existing: what becomes of jobs whose output exists.
@@ -105,7 +105,8 @@ def make_plan(
         NothingToDoError: no pictures.
         OutputError: the output lies where we may not look.
     """
-    plan = Plan(tuple(inputs), output, suffix, existing)
+    named_once = {os.path.realpath(root): root for root in reversed(inputs)}
+    plan = Plan(tuple(reversed(named_once.values())), output, suffix, existing)
     _check_paths(plan)
     num_skipped_files, unreadable = 0, []
     example = ""
@@ -155,6 +156,18 @@ def prepare_output(output: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+
+
+def check_output(output: Path) -> None:
+    """Look whether the output could be written, and write nothing.
+
+    Raises:
+        OutputError: it could not.
+    """
+    folder = output.parent if names_a_file(output) else output
+    nearest = next(parent for parent in (folder, *folder.absolute().parents) if _exists(parent))
+    if not _is_folder(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"{nearest}: Permission denied; choose a folder that can be written")
 
 
 def prepare_folder(folder: Path) -> None:

@@ -99,8 +99,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     JPEG or WebP. TIFF outputs are float32, those of 8- and 16-bit TIFF too:
     they keep shot and Gaussian noise as drawn, below black and above white,
     as published comparisons demand. Other formats clip and round to their
-    depth. With --blur frames the input is a folder of consecutive frames of a video,
-    sorted by the numbers in their names, and each N of them become one.
+    depth. With --blur frames the input is a folder of consecutive frames of a
+    video, sorted by the numbers in their names, and each N of them become one.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
@@ -116,8 +116,10 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         list(frames) or [input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip
     )
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
+    document = {"command": "degrade", "settings": settings}
     if dry_run:
-        run.conclude(pipeline.dry_run(plan), "would degrade", {})
+        planning.check_output(plan.output)
+        run.conclude(pipeline.dry_run(plan), "would degrade", document)
         return
     planning.prepare_output(plan.output)
     if not quiet:
@@ -129,7 +131,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
 
     file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
-    run.conclude(results, "degraded", {"command": "degrade", "settings": settings})
+    run.conclude(results, "degraded", document)
 
 
 def _chain(settings: Mapping[str, Any]) -> Chain:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from restore import fetching
 from restore.cli import console, options
+from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.weights import WeightsInfo
@@ -31,6 +32,8 @@ def list_models(context: typer.Context, json: options.Json = False, debug: optio
     """List the shipped weights: task, size, scores, licences of the training data."""
     del debug  # read where errors are explained
     if context.invoked_subcommand is not None:
+        if json:
+            raise UsageError(f"--json goes behind the command: restore models {context.invoked_subcommand} … --json")
         return
     from restore.weights import CATALOGUE, read_info  # noqa: PLC0415  torch takes two seconds to import
 

@@ -69,9 +69,9 @@ def restore_as_asked(
     )
     run = Run(plan, json=request.json, quiet=request.quiet, verbose=request.verbose)
     if request.dry_run:
-        run.conclude(pipeline.dry_run(plan), "would restore", {})
-        return
-    planning.prepare_output(plan.output)
+        planning.check_output(plan.output)
+    else:
+        planning.prepare_output(plan.output)
     restorer = inference.load(
         request.model,
         task=task,
@@ -81,6 +81,19 @@ def restore_as_asked(
         tlc=tlc,
         ensemble=request.ensemble,
     )
+    settings = {
+        "strength": request.strength,
+        "precision": str(restorer.precision),
+        "device": str(restorer.device),
+        "ensemble": restorer.ensemble,
+        **({"sigma": sigma} if task is Task.DENOISE else {"tlc": restorer.tlc_px is not None}),
+    }
+    assert restorer.info is not None
+    weights = {"name": restorer.info.name, "sha256": restorer.info.sha256}
+    document = {"command": str(task), "model": weights, "settings": settings}
+    if request.dry_run:
+        run.conclude(pipeline.dry_run(plan), "would restore", document)
+        return
     results = pipeline.restore_files(
         plan,
         restorer,
@@ -94,13 +107,4 @@ def restore_as_asked(
         ),
         on_progress=run.show_progress,
     )
-    settings = {
-        "strength": request.strength,
-        "precision": str(restorer.precision),
-        "device": str(restorer.device),
-        "ensemble": restorer.ensemble,
-        **({"sigma": sigma} if task is Task.DENOISE else {"tlc": restorer.tlc_px is not None}),
-    }
-    assert restorer.info is not None
-    weights = {"name": restorer.info.name, "sha256": restorer.info.sha256}
-    run.conclude(results, "restored", {"command": str(task), "model": weights, "settings": settings})
+    run.conclude(results, "restored", document)

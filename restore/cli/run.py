@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from restore.cli import console
 from restore.cli.meanings import counted
+from restore.errors import OutputError
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
@@ -54,8 +55,21 @@ class Run:
             results: of the plan.
             verb: what is done to a photograph, for the summary.
             document: what the JSON document says beside the files.
+
+        Raises:
+            OutputError: the disk is full; what was done is reported before.
         """
-        self._show(results)
+        try:
+            self._show(results)
+        except OutputError:
+            self._tell(verb, document)
+            raise
+        self._tell(verb, document)
+        if self.counts[FileStatus.FAILED] or self.plan.unreadable:
+            raise typer.Exit(1)
+
+    def _tell(self, verb: str, document: dict[str, Any]) -> None:
+        """Report what was done."""
         for message in self.plan.unreadable:
             console.error(message)
         if not self.quiet:
@@ -68,8 +82,6 @@ class Run:
                 "unreadable": list(self.plan.unreadable),
             }
             console.result_json({"schema_version": SCHEMA_VERSION, **document, **found})
-        if self.counts[FileStatus.FAILED] or self.plan.unreadable:
-            raise typer.Exit(1)
 
     @property
     def seconds(self) -> float:

@@ -260,7 +260,7 @@ def read_webp_header(data: bytes) -> Header:
             width, height = struct.unpack_from("<HH", content, 6)
             header.width, header.height = header.width or width % 2**14, header.height or height % 2**14
         elif kind == b"ANMF":
-            header.is_lossless |= not num_frames and bytes(content[16:20]) == b"VP8L"  # after what says where the frame goes
+            header.is_lossless |= not num_frames and bytes(content[16:20]) == b"VP8L"  # behind its place
             num_frames += 1
         elif kind == b"ICCP":
             header.icc = bytes(content)

@@ -252,9 +252,7 @@ def resolution_tags(order: str, dpi: tuple[float, float]) -> Tags:
     return tags
 
 
-def descriptive_exif(
-    block: TagBlock, entries: Mapping[int, Entry], *, is_first_of_many: bool = False
-) -> bytes | None:
+def descriptive_exif(block: TagBlock, entries: Mapping[int, Entry], *, is_first_of_many: bool = False) -> bytes | None:
     """Copy what describes the photograph, not the file, out of a TIFF directory, and without its orientation.
 
     Args:

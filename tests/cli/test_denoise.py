@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -514,10 +515,15 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files_only(
         (tmp_path / "in").mkdir()
         for index in range(6):
             save(tmp_path / "in" / f"{index}.png", noisy_picture(index, 100, 150))
-        finished = restore("denoise", "in", disk / "out", "--model", identity)
-        one_line_error(finished, 5, "No space left")
+        finished = restore("denoise", "in", disk / "out", "--model", identity, "--json")
+        assert finished.returncode == 5
+        summary, message = finished.stderr.splitlines()
+        assert re.match(r"restored \d photographs? in .*disk", summary)
+        assert re.match(r"error: .*No space left", message)
         written = sorted((disk / "out").iterdir())
         assert 0 < len(written) < 6
+        told = [Path(file["target"]).name for file in json.loads(finished.stdout)["files"]]
+        assert told == [path.name for path in written][: len(told)]
         assert all(load_pixels(path).shape == (100, 150, 3) for path in written)
     finally:
         subprocess.run(["umount", str(disk)], check=True)

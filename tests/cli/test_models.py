@@ -14,7 +14,7 @@ from restore import fetching
 from restore.cli import console, models
 from restore.weights import CATALOGUE, load_weights, save_weights
 
-from .conftest import Restore
+from .conftest import Restore, one_line_error
 
 
 def test_the_list_has_task_size_scores_and_licences(restore: Restore) -> None:
@@ -100,3 +100,7 @@ class TestFetchingInProcess:
         drawn = screen.file.getvalue()  # type: ignore[attr-defined]
         assert "━━━━━━━━━━━━━━━━" in drawn
         assert "2.0 MB\n" not in drawn
+
+
+def test_json_before_a_command_is_refused(restore: Restore) -> None:
+    one_line_error(restore("models", "--json", "show", "denoise"), 2, "restore models show … --json")

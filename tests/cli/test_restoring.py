@@ -140,7 +140,26 @@ def test_settings_are_refused_before_anything_is_made(
     for option, value in (("--ensemble", "3"), ("--tile", "12")):
         one_line_error(restore(task, photographs, "out", "--dry-run", option, value), 2, value)
         one_line_error(restore(task, photographs, "out", option, value), 2, value)
+    for option, value, code in (("--model", "unheard-of", 4), ("--device", "meta", 2)):
+        one_line_error(restore(task, photographs, "out", "--dry-run", option, value), code, value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_of_the_same_run(restore: Restore, photographs: Path, task: Task) -> None:
+    planned, done = (
+        json.loads(restore(task, photographs, "out", "--json", *options).stdout) for options in (["--dry-run"], [])
+    )
+    assert planned["model"] == done["model"]
+    assert planned["settings"] == done["settings"]
+    assert [file["source"] for file in planned["files"]] == [file["source"] for file in done["files"]]
+
+
+def test_what_is_named_twice_is_restored_once(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    finished = restore(task, photographs, f"{photographs}/", "out", "--model", weights[task])
+    assert "restored 3 photographs" in finished.stderr
+    assert (tmp_path / "out" / "a.png").exists()
 
 
 def test_a_bad_file_costs_only_itself(
