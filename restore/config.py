@@ -16,6 +16,7 @@ from restore.errors import UsageError
 from restore.models import PRESETS, NAFNetConfig
 from restore.settings import Settings, unknown
 from restore.types import RECIPES, Task
+from restore.weights import NUM_CHANNELS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -179,7 +180,7 @@ class Checkpoint(Settings):
     """
 
     minutes: float = Field(3.0, gt=0)
-    max_mb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_mb: float | None = Field(None, ge=0.1, allow_inf_nan=False)
 
 
 def _network(value: Any) -> Any:  # noqa: ANN401  whatever the file holds
@@ -250,6 +251,8 @@ class TrainConfig(Settings):
     def _fits_together(self) -> TrainConfig:
         if not self.patches or self.patches[0].start != 0:
             raise ValueError("patches: the first stage starts at 0")
+        if self.network.channels != NUM_CHANNELS:
+            raise ValueError(f"network.channels: pictures have {NUM_CHANNELS}, not {self.network.channels}")
         if self.data.told_share and not self.network.sigma_input:
             raise ValueError("data.told_share needs network.sigma_input = true")
         return self

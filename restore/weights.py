@@ -233,9 +233,14 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         ) from error
     if isinstance(content, dict):
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(_is_dense, content.values())):
         raise WeightsError(f"{path}: holds no network weights; {_REMEDY}")
     return {_without_prefix(str(key)): tensor for key, tensor in content.items()}
+
+
+def _is_dense(value: object) -> bool:
+    """Whether it is a tensor that holds all its values, not a sparse, nested or empty one of some kind."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta and not value.is_nested
 
 
 def _without_prefix(key: str) -> str:
@@ -258,8 +263,7 @@ def _adopt(path: Path, tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], d
 
 def _published_config(tensors: Mapping[str, Tensor]) -> NAFNetConfig:
     def num_blocks(prefix: str) -> int:
-        indices = [int(key[len(prefix) :].split(".")[0]) for key in tensors if key.startswith(prefix)]
-        return max(indices, default=-1) + 1
+        return len({int(key[len(prefix) :].split(".")[0]) for key in tensors if key.startswith(prefix)})
 
     num_levels = sum(re.fullmatch(r"downs\.\d+\.weight", key) is not None for key in tensors)
     width, channels = tensors["intro.weight"].shape[:2]
@@ -281,6 +285,7 @@ def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor
             f"{path}: expected one of the architectures {known}, found {architecture!r}; upgrade restore"
         )
     try:
+        _check_num_blocks(document["network"], len(tensors))
         with torch.device("meta"):
             network: NAFNet = ARCHITECTURES[architecture](document["network"])
     except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
@@ -296,6 +301,13 @@ def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor
         raise WeightsError(f"{path}: holds weights that are NaN or infinite; {_REMEDY}")
     network.load_state_dict(floats, assign=True)
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def _check_num_blocks(settings: Mapping[str, Any], num_tensors: int) -> None:
+    """Raise ValueError where more blocks are stated than there are tensors: building them could take all memory."""
+    num_blocks = sum(stage["num_blocks"] for stage in (*settings["encoder"], settings["middle"], *settings["decoder"]))
+    if num_blocks > num_tensors:
+        raise ValueError(f"{num_blocks} blocks of {num_tensors} tensors")
 
 
 def _first_difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

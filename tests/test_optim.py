@@ -102,9 +102,6 @@ def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(co
     assert len(hidden) > 20
     assert isinstance(muon, Muon)
     assert muon.dtype == torch.float32
-    halved = Muon(hidden, dtype=torch.bfloat16)
-    assert isinstance(halved, Muon)
-    assert halved.dtype == torch.bfloat16
 
 
 def test_the_schedule_warms_up_and_ends_at_zero() -> None:

@@ -152,6 +152,25 @@ def test_garbage_checkpoints_are_refused(tmp_path: Path, content: bytes) -> None
         load_weights(path)
 
 
+def test_more_blocks_than_tensors_are_refused_before_they_are_built(tmp_path: Path) -> None:
+    block = {"intro.weight": torch.zeros(1, 3, 3, 3), "middle_blks.1000000000.beta": torch.zeros(1)}
+    torch.save({"params": block}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="expected"):
+        load_weights(tmp_path / "net.pth")
+    many = SMALL.as_dict() | {"middle": {"num_blocks": 10**9}}
+    save_weights(tmp_path / "net.safetensors", randomised(SMALL), document(SMALL, network=many))
+    with pytest.raises(WeightsError, match="blocks of"):
+        load_weights(tmp_path / "net.safetensors")
+
+
+def test_tensors_without_all_their_values_are_refused(tmp_path: Path) -> None:
+    weight = torch.zeros(1, 3, 3, 3)
+    for tensor in (weight.to_sparse(), weight.to("meta")):
+        torch.save({"params": {"intro.weight": tensor}}, tmp_path / "net.pth")
+        with pytest.raises(WeightsError, match=r"net\.pth: "):
+            load_weights(tmp_path / "net.pth")
+
+
 class Malicious:
     def __init__(self, victim: Path) -> None:
         self.victim = victim

@@ -205,7 +205,7 @@ def _runs(length: int, num_frames: tuple[int, int], skip: tuple[int, int]) -> li
     return [
         _Run(first, num, distance)
         for num in range(_odd(num_frames[0]), num_frames[1] + 1, 2)
-        for distance in range(skip[0], skip[1] + 1)
+        for distance in range(skip[0], (skip[0] if num == 1 else skip[1]) + 1)
         for first in range(length - (num - 1) * distance)
     ]
 

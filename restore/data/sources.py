@@ -162,8 +162,11 @@ class Tolerant:
 
 
 def _num_distinct(source: Source) -> int:
-    """Count pictures, repeated ones once."""
-    return sum(map(_num_distinct, source.sources)) if isinstance(source, Mixture) else len(source)
+    """Count pictures, repeated ones and frames of several means once."""
+    if isinstance(source, Mixture):
+        return sum(map(_num_distinct, source.sources))
+    num: int = getattr(source, "num_frames", len(source))
+    return num
 
 
 def are_too_many(num_bad: int, num_all: int) -> bool:

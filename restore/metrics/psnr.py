@@ -19,7 +19,7 @@ def psnr(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
         data_range: the peak value.
 
     Returns:
-        dB; infinite for identical pictures. It is never capped.
+        dB; infinite for identical pictures, negative infinity where a value is infinite. It is never capped.
 
     Raises:
         ValueError: the shapes differ.
@@ -35,4 +35,6 @@ def psnr(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
         raise ValueError(f"shapes differ: {tuple(reference.shape)} and {tuple(restored.shape)}")
     chunks = zip(torch.split(reference.flatten(), CHUNK), torch.split(restored.flatten(), CHUNK), strict=True)
     error = sum(torch.sum((a.double() - b.double()) ** 2).item() for a, b in chunks) / reference.numel()
-    return math.inf if error == 0 else 10 * math.log10(data_range**2 / error)
+    if error in (0, math.inf):
+        return math.inf if error == 0 else -math.inf
+    return 10 * math.log10(data_range**2 / error)

@@ -54,7 +54,7 @@ def ssim(reference: Tensor, restored: Tensor, data_range: float = 1.0) -> float:
 
 def mean_over_channels(scores: Sequence[float] | npt.NDArray[np.float64]) -> float:
     """Return the mean of the channels' scores, at most 1, which rounding exceeds in the ninth digit."""
-    return min(1.0, float(np.mean(scores)))
+    return float(np.minimum(1.0, np.mean(scores)))  # which stays NaN, as Python's min does not
 
 
 def paired_planes(reference: Tensor, restored: Tensor, *, name: str, smallest_side: int) -> list[tuple[Plane, Plane]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class Stage:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.num_blocks < 0 or self.kind not in ("naf", "lka"):
             raise ValueError(f"a stage has 0 or more blocks of kind naf or lka, not {self.num_blocks} of {self.kind!r}")
         for setting, choices in CHOICES.items():
@@ -144,18 +146,21 @@ class NAFNetConfig:
     scales: int = 1
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
         if self.width < 1 or self.channels < 1 or self.padding not in ("constant", "reflect"):
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.scales < 1:
             raise ValueError(f"a network restores at 1 scale or more, not {self.scales}")
+        if self.sca_window is not None and self.sca_window < 1:
+            raise ValueError(f"sca_window must be 1 pixel or more, not {self.sca_window}")
         if self.scales > 1 and self.stem == 1 and not self.encoder and self.padding == "constant":
             raise ValueError("several scales need sizes that can be halved: a stem, an encoder, or padding reflect")
         if self.stem not in (1, 2, 4):
             raise ValueError(f"the stem must be 1, 2 or 4, not {self.stem}")
-        if self.sca_limit is not None and self.sca_limit <= 0:
-            raise ValueError(f"sca_limit must be larger than 0, not {self.sca_limit}")
+        if self.sca_limit is not None and not 0 < self.sca_limit < math.inf:
+            raise ValueError(f"sca_limit must be larger than 0 and finite, not {self.sca_limit}")
 
     @property
     def is_global(self) -> bool:
@@ -190,6 +195,17 @@ class NAFNetConfig:
             "decoder": tuple(Stage(**stage) for stage in values["decoder"]),
         }
         return cls(**{**values, **stages})
+
+
+def _check_types(settings: Stage | NAFNetConfig) -> None:
+    """Raise ValueError where a setting is of another type than it says: recipes and weight files hold anything."""
+    kinds = {"int": (int,), "bool": (bool,), "float": (int, float), "str": (str,)}
+    for field in fields(settings):
+        name, *or_none = str(field.type).split(" | ")
+        value = getattr(settings, field.name)
+        if name in kinds and type(value) not in kinds[name] and not (or_none and value is None):
+            wanted = {"int": "a whole number", "bool": "true or false", "float": "a number", "str": "a name"}[name]
+            raise ValueError(f"{field.name} must be {wanted}, not {value!r}")
 
 
 class NAFNet(nn.Module):

@@ -279,15 +279,20 @@ class Meter:
         return self.waited / max(self.worked, 1e-9)
 
 
-def perceptual_loss(net: str, device: torch.device) -> Loss:
+def perceptual_loss(net: str, device: torch.device, smallest_side: int) -> Loss:
     """Return LPIPS as a differentiable loss on (N,3,H,W) in [0,1].
 
     Raises:
+        UsageError: it needs larger pictures than those of the smallest side.
         WeightsError: its trunk is not on this machine.
     """
     from restore.fetching import find_weights  # noqa: PLC0415  LPIPS takes seconds to import
-    from restore.metrics.lpips import load_lpips  # noqa: PLC0415  see above
+    from restore.metrics.lpips import SMALLEST_SIDES, load_lpips  # noqa: PLC0415  see above
 
+    if smallest_side < (needed := SMALLEST_SIDES[net]):
+        raise UsageError(
+            f"loss.lpips by {net} needs patches of {needed} pixels or more, and the smallest have {smallest_side}"
+        )
     network = load_lpips(net, find_weights(f"lpips-{net}")).network.to(device).requires_grad_(requires_grad=False)
 
     def loss(restored: Tensor, reference: Tensor) -> Tensor:
@@ -298,8 +303,8 @@ def perceptual_loss(net: str, device: torch.device) -> Loss:
 
 
 def _loss_of(config: TrainConfig, device: torch.device) -> Loss:
-    loss = config.loss
-    perceptual = perceptual_loss(loss.lpips_net, device) if loss.lpips else None
+    loss, smallest = config.loss, min(stage.size for stage in config.patches)
+    perceptual = perceptual_loss(loss.lpips_net, device, smallest) if loss.lpips else None
     return build_loss(loss.kind, eps=loss.eps, fft=loss.fft, lpips=loss.lpips, perceptual=perceptual)
 
 

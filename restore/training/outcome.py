@@ -78,7 +78,8 @@ class Keeper:
         started = time.monotonic()
         found, gain_db, pictures = validate(state.average, self.material.held_out, self.config, state.device)
         is_best = found > state.best_psnr_db
-        state.best_psnr_db = max(found, state.best_psnr_db)
+        if is_best:  # never where it is NaN
+            state.best_psnr_db = found
         document = self._document(state, found)
         try:
             self._write_weights(state, document, is_best=is_best)

@@ -251,8 +251,8 @@ def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
     patches = patches.contiguous(memory_format=torch.channels_last)
     trial = TrainState.fresh(config, device)
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    for _ in range(4):
-        for dtype, times in seconds.items():
+    with torch.random.fork_rng(devices=[]):  # drop-path draws
+        for dtype, times in [*seconds.items()] * 4:
             started = time.perf_counter()
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
                 loss = trial.network(patches).float().square().mean()

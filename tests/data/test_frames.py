@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from restore.data import Mixture, Photos, Request, TrainSamples, natural_order, open_frames, open_photos, windows
+from restore.data import (
+    Mixture,
+    Photos,
+    Request,
+    Tolerant,
+    TrainSamples,
+    natural_order,
+    open_frames,
+    open_photos,
+    windows,
+)
 from restore.degradations import Chain, GaussianBlur, GaussianNoise, MotionBlur, mean_light, to_linear, to_srgb
 from restore.errors import ImageError, NothingToDoError, UsageError
 
@@ -85,6 +95,8 @@ def test_every_window_of_every_video_is_a_pair(write: Write, tmp_path: Path) -> 
     tiles = 4  # 20×12 pixels need 2×2
     assert len(source) == tiles * ((5 + 3) + 3 + (3 + 1) + 1)  # 3 frames: distance 1 and 2; 5 frames: distance 1
     assert len({source.name(index) for index in range(len(source))}) == len(source)
+    alone = open_frames(tmp_path, num_frames=(1, 1), skip=(1, 2), tile_px=10)
+    assert len(alone) == tiles * (7 + 5 + 2)  # a frame alone has no distance
     assert {source.read(index)[0].shape for index in range(len(source))} == {(3, 10, 10)}
     again = pickle.loads(pickle.dumps(source))  # noqa: S301  our own bytes, as workers get them
     for index in (0, len(source) - 1):
@@ -101,6 +113,21 @@ def test_tiles_cover_the_frame(write: Write, tmp_path: Path) -> None:
         assert np.array_equal(source.read(index)[1].permute(1, 2, 0).numpy(), only[tile])
         seen[tile] = True
     assert seen.all()
+
+
+def test_too_many_bad_frames_stop_though_they_are_in_many_means(write: Write, tmp_path: Path) -> None:
+    video(tmp_path, write, 60)
+    for path in sorted(tmp_path.rglob("*.png"))[30:]:
+        path.write_bytes(b"broken")
+    means = open_frames(tmp_path, num_frames=(5, 9), tile_px=8)
+    source = Tolerant(means)
+
+    def read_all() -> None:
+        for index in range(len(means)):
+            source.read(index)
+
+    with pytest.raises(NothingToDoError, match="4 of 60"):
+        read_all()
 
 
 def test_parts_share_no_frame(write: Write, tmp_path: Path) -> None:

@@ -57,3 +57,10 @@ def test_batch_of_one_axis_more_gives_the_same() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(3, 4, 4\) and \(1, 4, 4\)"):
         psnr(torch.zeros(3, 4, 4), torch.zeros(1, 4, 4))
+
+
+def test_an_infinite_value_is_infinitely_wrong() -> None:
+    picture = torch.rand(3, 9, 9)
+    broken = picture.clone()
+    broken[1, 2, 3] = math.inf
+    assert psnr(picture, broken) == -math.inf

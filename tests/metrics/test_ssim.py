@@ -11,7 +11,7 @@ import skimage.metrics
 import torch
 from PIL import Image
 
-from restore.metrics import ssim
+from restore.metrics import ms_ssim, ssim
 from restore.metrics.ssim import BAND_PIXELS
 
 structural_similarity: Callable[..., float] = skimage.metrics.structural_similarity
@@ -114,3 +114,11 @@ def test_rounding_exceeds_no_range() -> None:
         generator = torch.Generator().manual_seed(seed)
         nearly_flat = 0.5 + 0.01 * torch.rand(1, 16, 16, generator=generator)
         assert ssim(nearly_flat, nearly_flat + 1e-6) <= 1  # unclamped, some of them exceed it in the ninth digit
+
+
+def test_a_picture_with_a_nan_has_no_score() -> None:
+    picture = torch.rand(3, 200, 200)
+    broken = picture.clone()
+    broken[0, 5, 5] = float("nan")
+    assert np.isnan(ssim(picture, broken))
+    assert np.isnan(ms_ssim(picture, broken))

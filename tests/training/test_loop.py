@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.checkpoint import list_checkpoints
+from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
@@ -212,8 +213,10 @@ def test_a_longer_budget_goes_on_from_the_newest_state_that_has_not_decayed(
 
 
 def test_a_longer_decay_goes_on_from_before_the_shorter_one(
-    config: TrainConfig, material: Material, tmp_path: Path
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = itertools.chain([30.0], itertools.repeat(20.0))
+    monkeypatch.setattr("restore.training.outcome.validate", lambda *_: (next(found), 0.0, {}))
     short = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.5})
     train(short, material, tmp_path / "run")
     long = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.75}, budget={"steps": 16})
@@ -221,6 +224,9 @@ def test_a_longer_decay_goes_on_from_before_the_shorter_one(
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if record["event"] == "start"] == [0, 3]
     assert [path.name for path in list_checkpoints(tmp_path / "run", "stable")][-1] == "stable-00000004.pt"
+    saved = load_checkpoint(tmp_path / "run")
+    assert saved is not None
+    assert saved["best_psnr_db"] == 30  # of the shorter run, whose weights stay
     with pytest.raises(UsageError, match=r"schedule.decay was 0.75 and is 0.9"):  # it fell from step 1.6 on
         train(
             changed(long, schedule=long.schedule.model_dump() | {"decay": 0.9}), material, tmp_path / "run", resume=True
@@ -298,9 +304,46 @@ def test_a_run_told_to_rewind_goes_on_with_other_samples(
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [record["event"] for record in records] == ["start", "rewind", "start", "checkpoint"]
     assert records[1]["lr_scale"] == 0.5
+    saved = load_checkpoint(tmp_path / "run")
+    assert saved is not None
+    assert saved["num_rewinds"] == 1
     calls = 0
     with pytest.raises(DivergedError):
         train(config, material, tmp_path / "other")
+
+
+def test_a_run_that_always_diverges_ends(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any, **__: Any) -> tuple[float, float]:
+        raise DivergedError("the loss became nan")
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with pytest.raises(DivergedError):
+        train(changed(config, on_divergence="rewind"), material, tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["event"] for record in records].count("rewind") == loop.MAX_REWINDS
+
+
+def test_a_validation_that_is_nan_is_forgotten(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([20.0, math.nan, 19.0, 21.0])
+    monkeypatch.setattr("restore.training.outcome.validate", lambda *_: (next(found), 0.0, {}))
+    logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
+    state, bests = TrainState.fresh(config), []
+    keeper = Keeper(config, material, tmp_path, Team(), logbook)
+    for step in range(1, 5):
+        state.step = step
+        keeper.save(state, {})
+        bests.append(load_weights(tmp_path / "best.safetensors")[1].document["training"]["steps"])
+    assert bests == [1, 1, 1, 4]
+    assert state.best_psnr_db == 21
+
+
+def test_lpips_needs_patches_that_its_trunk_can_pool(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="squeeze needs patches of 17 pixels or more, and the smallest have 16"):
+        train(changed(config, loss={"lpips": 0.1, "lpips_net": "squeeze"}), material, tmp_path / "run")
 
 
 def test_weights_that_are_not_finite_replace_nothing(

@@ -60,6 +60,11 @@ def test_number_formats(config: TrainConfig) -> None:
     assert choose_dtype(config, cpu) == torch.float32
     assert choose_dtype(config.model_copy(update={"precision": "bf16"}), cpu) == torch.bfloat16
     assert choose_dtype(config.model_copy(update={"precision": "auto"}), cpu) in (torch.float32, torch.bfloat16)
+    before = torch.random.get_rng_state()
+    choose_dtype(
+        with_network(config, middle={"num_blocks": 1, "drop_path": 0.5}).model_copy(update={"precision": "auto"}), cpu
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
     with pytest.raises(UsageError, match="CUDA"):
         choose_dtype(config.model_copy(update={"precision": "fp16"}), cpu)
 
