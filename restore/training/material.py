@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ from restore.data import (
     open_photos,
     split,
 )
-from restore.degradations import draw
+from restore.degradations import Chain, draw
 from restore.distributed import Team
 from restore.errors import UsageError
 from restore.metrics import psnr
@@ -212,7 +212,9 @@ class Validation(NamedTuple):
 
 
 @torch.no_grad()
-def validate(network: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> Validation:
+def validate(
+    network: nn.Module, source: Source, config: TrainConfig, device: torch.device, *, is_paired: bool = False
+) -> Validation:
     """Restore the central patches of held-out pictures, degraded the same way every time.
 
     Args:
@@ -220,6 +222,7 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
         source: held-out pictures.
         config: its degradations are drawn from with a generator for each picture.
         device: of the network.
+        is_paired: whether everything is pairs, which no recipe degrades.
 
     Raises:
         NothingToDoError: too many pictures cannot be read.
@@ -229,7 +232,8 @@ def validate(network: nn.Module, source: Source, config: TrainConfig, device: to
     rows: list[Tensor] = []
     pictures = Tolerant(source)
     for index in validated(source):
-        degraded, reference = _central_sample(pictures.read(index), index, config)
+        chains = () if is_paired else config.degradations
+        degraded, reference = _central_sample(pictures.read(index), index, chains)
         restored = network(degraded[None].to(device, memory_format=torch.channels_last)).float().clamp(0, 1)[0].cpu()
         before.append(min(psnr(reference, degraded.clamp(0, 1)), INVISIBLE_DB))
         after.append(min(psnr(reference, restored), INVISIBLE_DB))
@@ -255,12 +259,12 @@ def _by_folder(source: Source, root: Path | None) -> dict[str, int]:
     return {name: loose + counts.get(name, 0)} | {other: num for other, num in counts.items() if other != name}
 
 
-def _central_sample(picture: Picture, index: int, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    if isinstance(picture, tuple):
-        degraded, reference = (_centre(side) for side in picture)
-        return degraded, reference
-    generator = torch.Generator().manual_seed(index)
-    drawn = draw(config.degradations, _centre(picture), generator)
+def _central_sample(picture: Picture, index: int, chains: Sequence[Chain]) -> tuple[Tensor, Tensor]:
+    """Degrade the middle of a picture as in training: of a mean of frames only what does not blur, of pairs nothing."""
+    image, *reference = map(_centre, picture if isinstance(picture, tuple) else (picture,))
+    if reference and not chains:
+        return image, reference[0]
+    drawn = draw(chains, image, torch.Generator().manual_seed(index), *reference)
     return drawn.image, drawn.reference
 
 

@@ -76,7 +76,9 @@ class Keeper:
         if not self.team.leads:
             return
         started = time.monotonic()
-        found, gain_db, pictures = validate(state.average, self.material.held_out, self.config, state.device)
+        found, gain_db, pictures = validate(
+            state.average, self.material.held_out, self.config, state.device, is_paired=self.material.is_paired
+        )
         is_best = found > state.best_psnr_db
         if is_best:  # never where it is NaN
             state.best_psnr_db = found

@@ -216,7 +216,7 @@ def test_a_longer_decay_goes_on_from_before_the_shorter_one(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = itertools.chain([30.0], itertools.repeat(20.0))
-    monkeypatch.setattr("restore.training.outcome.validate", lambda *_: (next(found), 0.0, {}))
+    monkeypatch.setattr("restore.training.outcome.validate", lambda *_, **__: (next(found), 0.0, {}))
     short = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.5})
     train(short, material, tmp_path / "run")
     long = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.75}, budget={"steps": 16})
@@ -329,7 +329,7 @@ def test_a_validation_that_is_nan_is_forgotten(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([20.0, math.nan, 19.0, 21.0])
-    monkeypatch.setattr("restore.training.outcome.validate", lambda *_: (next(found), 0.0, {}))
+    monkeypatch.setattr("restore.training.outcome.validate", lambda *_, **__: (next(found), 0.0, {}))
     logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
     state, bests = TrainState.fresh(config), []
     keeper = Keeper(config, material, tmp_path, Team(), logbook)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import shutil
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_pairs_are_taken_as_they_are(config: TrainConfig, photographs: Path, tmp
     degraded, told, reference = next(stream)
     assert torch.equal(degraded, reference)
     assert (told == -1).all()
-    identical = validate(nn.Identity(), material.held_out, config, torch.device("cpu"))
+    identical = validate(nn.Identity(), material.held_out, config, torch.device("cpu"), is_paired=True)
     assert (identical.psnr_db, identical.gain_db) == (45.0, 0.0)
 
 
@@ -82,7 +81,10 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
     flat = [samples[Request(index, 16)].reference for index in range(300)]
     share = sum(float(reference.std()) < 1e-3 for reference in flat) / len(flat)
     assert share == pytest.approx(0.2, abs=0.07)
-    assert math.isfinite(validate(nn.Identity(), material.held_out, config, torch.device("cpu")).psnr_db)
+    noise = [{"steps": [{"kind": "gaussian-noise", "sigma": [100, 100]}]}]
+    noisy = TrainConfig.model_validate(config.as_dict() | {"degradations": noise})
+    found = validate(nn.Identity(), material.held_out, noisy, torch.device("cpu"))
+    assert found.psnr_db < 15  # frames are degraded, too
     with pytest.raises(UsageError, match="not with pairs"):
         Material.open(config, degraded=photographs, reference=photographs, frames=tmp_path / "frames")
 
