@@ -105,8 +105,10 @@ def make_plan(
         NothingToDoError: no pictures.
         OutputError: the output lies where we may not look.
     """
-    named_once = {os.path.realpath(root): root for root in reversed(inputs)}
-    plan = Plan(tuple(reversed(named_once.values())), output, suffix, existing)
+    named_once: dict[str, Path] = {}
+    for root in inputs:
+        named_once.setdefault(os.path.abspath(root), root)  # noqa: PTH100  q and r/../q are one; a link has its own name
+    plan = Plan(tuple(named_once.values()), output, suffix, existing)
     _check_paths(plan)
     num_skipped_files, unreadable = 0, []
     example = ""

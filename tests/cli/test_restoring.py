@@ -160,6 +160,9 @@ def test_what_is_named_twice_is_restored_once(
     finished = restore(task, photographs, f"{photographs}/", "out", "--model", weights[task])
     assert "restored 3 photographs" in finished.stderr
     assert (tmp_path / "out" / "a.png").exists()
+    (tmp_path / "link.png").symlink_to(photographs / "a.png")
+    finished = restore(task, photographs / "a.png", "link.png", "both", "--model", weights[task])
+    assert "restored 2 photographs" in finished.stderr  # a link has a name of its own
 
 
 def test_a_bad_file_costs_only_itself(
