@@ -48,6 +48,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_memory.py
 	$(BIN)/python scripts/bench_train.py
 	$(BIN)/python scripts/bench_score.py
+	$(BIN)/python scripts/bench_waiting.py
 
 weights-deblur: weights-deblur-fast ## the same weights in four orientations
 	$(BIN)/python scripts/publish_weights.py runs/deblur-fast --name deblur --ensemble 4
