@@ -10,12 +10,11 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
-from benchmarking import hardware, markdown_table
+from benchmarking import hardware, interleaved, markdown_table
 
 import restore
 
@@ -64,12 +63,7 @@ def seconds_for_picture(model: str, repeats: int = 3) -> float:
     """Return the median seconds, without loading and without the first picture."""
     restorer = restore.load(model)
     picture = torch.rand(3, HEIGHT, WIDTH, generator=torch.manual_seed(0)).mul_(0.2).add_(0.4)
-    times = []
-    for _ in range(1 + repeats):
-        started = time.perf_counter()
-        restorer(picture)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return interleaved({model: lambda: restorer(picture)}, repeats)[model]
 
 
 @contextmanager
