@@ -25,7 +25,7 @@ from PIL import Image, TiffImagePlugin
 
 from restore.errors import ImageError
 from restore.images.directories import Entry, Tag, TagBlock, Tags, integer_tags, pack_directory
-from restore.images.photo import TRUNCATED, Pixels, from_float, to_float
+from restore.images.photo import ACCEPT_PART, TRUNCATED, Pixels, from_float, to_float
 
 _DECODER_TAGS = {
     Tag.WIDTH,
@@ -61,7 +61,7 @@ _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _BAND_BYTES = 2**24  # decompressed at a time
 _MAX_PAGES = 10_000
-_DAMAGED = "its compressed data are damaged; copy the file again from its source"
+_DAMAGED = f"its compressed data are damaged; {ACCEPT_PART}"
 
 
 class TiffPage:
