@@ -96,6 +96,9 @@ def read_png_header(data: bytes) -> Header:
         elif kind == b"tRNS" and color_type == _PALETTE:
             header.palette_has_alpha = True
         elif kind == b"tRNS" and color_type in (0, 2):
+            if len(content) != (2 if color_type == 0 else 6):
+                header.warnings.append("the damaged part 'tRNS' was left out")
+                continue
             scale = 255 // (2**bits - 1) if bits < 8 else 1
             values = struct.unpack(">H" if color_type == 0 else ">3H", content)
             header.transparent = tuple(value % 2**bits * scale for value in values)  # the other bits mean nothing
@@ -285,9 +288,8 @@ def read_bmp_header(data: bytes) -> Header:
     if header_bytes >= _BMP_V5_BYTES and data[70:74] == _BMP_EMBEDDED:
         position, num_bytes = struct.unpack_from("<II", data, 126)
         header.icc = data[14 + position : 14 + position + num_bytes] or None
-    is_packed = not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
     row_bytes = (header.width * bits + 31) // 32 * 4
-    header.is_truncated = not is_packed and start + row_bytes * header.height > len(data)
+    header.is_truncated = not is_run_length_bmp(data) and start + row_bytes * header.height > len(data)
     return header
 
 
@@ -295,6 +297,12 @@ def bmp_bits(data: bytes) -> int:
     """Return the bits of a pixel of a BMP."""
     is_old = struct.unpack_from("<I", data, 14)[0] == 12
     return int(struct.unpack_from("<H", data, 24 if is_old else 28)[0])
+
+
+def is_run_length_bmp(data: bytes) -> bool:
+    """Return whether the pixels of a BMP are runs (RLE8 or RLE4)."""
+    is_old = struct.unpack_from("<I", data, 14)[0] == 12
+    return not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
 
 
 def _dpi(across: int, down: int) -> tuple[float, float]:

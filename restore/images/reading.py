@@ -183,8 +183,9 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:
         data += bytes(4 * (header.width + 1) * header.height)
-    if kind == "bmp" and containers.bmp_bits(data) == 16:  # whose white OpenCV makes 248
-        return _Decoded(np.asarray(BmpImagePlugin.BmpImageFile(io.BytesIO(data)).convert("RGB")), None, "RGB", header)
+    # OpenCV makes the white of 16 bits 248, and garbles runs that go on beyond the width
+    if kind == "bmp" and (containers.bmp_bits(data) == 16 or containers.is_run_length_bmp(data)):
+        return _Decoded(_decode_bmp(data), None, "RGB", header)
     if kind == "jpeg":
         pixels = _decode_jpeg(data, header, allow_truncated=allow_truncated)
         if pixels.shape[:2] != (header.height, header.width):
@@ -233,6 +234,14 @@ def _is_padding(data: bytes, damage: re.Match[str]) -> bool:
         return False
     *_, (_, end, _) = containers.jpeg_segments(data)
     return len(set(data[end - 2 - int(num) : end - 2])) == 1
+
+
+def _decode_bmp(data: bytes) -> Pixels:
+    """Decode a BMP with Pillow."""
+    try:
+        return np.asarray(BmpImagePlugin.BmpImageFile(io.BytesIO(data)).convert("RGB"))
+    except ValueError as error:  # the runs end too early
+        raise ImageError(f"it is truncated; {_COPY_AGAIN}") from error
 
 
 def _by_turbojpeg(data: bytes, colors: str, *, strict: bool = True) -> Pixels:

@@ -15,7 +15,7 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ _DAMAGED = f"its compressed data are damaged; {ACCEPT_PART}"
 
 
 class TiffPage:
-    """The first picture of a TIFF file.
+    """The first picture of a TIFF file, or its first thumbnail where it holds nothing else.
 
     Args:
         data: the file.
@@ -77,10 +77,17 @@ class TiffPage:
 
     def __init__(self, data: bytes) -> None:
         self.block = TagBlock(data)
-        self.entries, next_field = self.block.directory(self.block.first)
+        directories = self._directories()
+        self.entries = next(directories)
         if Tag.DNG_VERSION in self.entries or self._one(Tag.PHOTOMETRIC, 1) in (32803, 34892):
             raise ImageError("it is a camera's raw file, not supported yet; convert it to TIFF or PNG first")
-        self.num_pages = self._count_pages(next_field)
+        self.num_pages = int(not self._is_reduced(self.entries))
+        for entries in directories:
+            if not self._is_reduced(entries):
+                self.entries = self.entries if self.num_pages else entries
+                self.num_pages += 1
+        if (depth := max(self._one(Tag.DEPTH, 1), self._one(Tag.TILE_DEPTH, 1))) > 1:
+            raise ImageError(f"it is a volume of {depth} slices or more; save each as a picture of its own")
         self.width, self.height = self._one(Tag.WIDTH), self._one(Tag.HEIGHT)
 
     @property
@@ -102,18 +109,26 @@ class TiffPage:
         """Return the bytes of a tag, or None."""
         return self.block.values(self.entries[tag]) if tag in self.entries else None
 
-    def _count_pages(self, next_field: int) -> int:
-        seen: set[int] = set()
-        count = 1
-        while (offset := self.block.next_offset(next_field)) and offset not in seen and len(seen) < _MAX_PAGES:
-            seen.add(offset)
+    def _directories(self) -> Iterator[dict[int, Entry]]:
+        """Yield the entries of the first directory and those after it, up to a loop or a damaged one."""
+        offset, seen = self.block.first, set[int]()
+        while (offset or not seen) and offset not in seen and len(seen) < _MAX_PAGES:
             try:
                 entries, next_field = self.block.directory(offset)
-                is_reduced = Tag.SUBFILE in entries and self.block.integers(entries[Tag.SUBFILE])[0] & 0b101
-            except (ValueError, IndexError):
-                break
-            count += not is_reduced  # thumbnails and masks are no pictures of their own
-        return count
+            except ValueError:
+                if not seen:
+                    raise
+                return
+            yield entries
+            seen.add(offset)
+            offset = self.block.next_offset(next_field)
+
+    def _is_reduced(self, entries: Mapping[int, Entry]) -> bool:
+        """Return whether a directory describes a thumbnail or a mask, which are no pictures of their own."""
+        try:
+            return Tag.SUBFILE in entries and bool(self.block.integers(entries[Tag.SUBFILE])[0] & 0b101)
+        except (ValueError, IndexError):
+            return False
 
     def _one(self, tag: int, default: int | None = None) -> int:
         values = self._all(tag, None if default is None else (default,))
@@ -169,8 +184,7 @@ class TiffPage:
             raise ValueError("tiles or strips of an impossible size")
         across, down = math.ceil(self.width / width), math.ceil(self.height / rows)
         compression = self._one(Tag.COMPRESSION, 1)
-        offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
-        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data) - offsets[0],))
+        offsets, lengths = self._places(is_tiled=is_tiled)
         if min(len(offsets), len(lengths)) < num_planes * across * down:
             raise ValueError("fewer strips or tiles than the picture needs")
         return _Layout(
@@ -191,6 +205,15 @@ class TiffPage:
             offsets=offsets,
             lengths=lengths,
         )
+
+    def _places(self, *, is_tiled: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the offsets and the lengths of strips or tiles; lengths that are not stated reach to the next one."""
+        offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
+        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, ())
+        if all(offsets) and not (lengths and all(lengths)):
+            ends = dict(itertools.pairwise([*sorted(set(offsets)), len(self.block.data)]))
+            lengths = tuple(max(0, ends[start] - start) for start in offsets)
+        return offsets, lengths
 
     def _interpret(self, samples: Pixels, photometric: int) -> tuple[Pixels, Pixels | None, str]:
         num_colors = {_RGB: 3, _CMYK: 4}.get(photometric, 1)
@@ -219,14 +242,15 @@ class TiffPage:
         color_map = np.array(self._all(Tag.COLOR_MAP), np.uint16)
         if len(color_map) % 3 or indices.dtype.kind != "u" or int(indices.max()) >= len(color_map) // 3:
             raise ValueError("its palette does not fit its pixels")
-        if not (color_map % 257).any() or not (color_map % 256).any():  # both are ways to write 8 bits
+        if color_map.max() < 256:  # old programs write 8 bits so
+            color_map = color_map.astype(np.uint8)
+        elif not (color_map % 257).any() or not (color_map % 256).any():  # both are ways to write 8 bits
             color_map = (color_map >> 8).astype(np.uint8)
         return np.ascontiguousarray(color_map.reshape(3, -1).T)[indices]
 
     def _decode_by_pillow(self, *, allow_truncated: bool) -> tuple[Pixels, Pixels | None, str]:
         is_tiled = Tag.TILE_OFFSETS in self.entries
-        offsets = self._all(Tag.TILE_OFFSETS if is_tiled else Tag.STRIP_OFFSETS)
-        lengths = self._all(Tag.TILE_BYTES if is_tiled else Tag.STRIP_BYTES, (len(self.block.data) - offsets[0],))
+        offsets, lengths = self._places(is_tiled=is_tiled)
         segments = [self.block.data[start : start + num] for start, num in zip(offsets, lengths, strict=False)]
         if not allow_truncated and any(len(part) < num for part, num in zip(segments, lengths, strict=False)):
             raise ImageError(TRUNCATED)
@@ -319,15 +343,15 @@ def _decompress(
     if layout.fill_order == _LOWEST_BIT_FIRST:
         parts = [part.translate(_BITS_REVERSED) for part in parts]
     is_short = any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True))
-    if layout.compression in _DEFLATE:
+    if layout.compression in {_NOT_COMPRESSED, *_DEFLATE}:
         if is_short and not allow_truncated:
             raise ImageError(TRUNCATED)
+        shorten = _inflated if layout.compression in _DEFLATE else _first_bytes
         tops = range(0, num_rows, layout.segment_rows)
         sizes = [min(layout.segment_rows, num_rows - top) * row_bytes for top in tops]
-        parts = [_inflated(part, size) for part, size in zip(parts, sizes, strict=True)]
+        parts = [shorten(part, size) for part, size in zip(parts, sizes, strict=True)]
         if any(len(part) < size for part, size in zip(parts[:-1], sizes, strict=False)):
             raise ImageError(_DAMAGED)
-    if layout.compression in {_NOT_COMPRESSED, *_DEFLATE}:
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
         num_missing = max(0, num_rows * row_bytes - len(joined))
         if num_missing and not (allow_truncated and joined):
@@ -346,6 +370,11 @@ def _decompress(
     }
     image = _open("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
     return np.asarray(image), False
+
+
+def _first_bytes(part: bytes, num_bytes: int) -> bytes:
+    """Return that many bytes of a part, which may be padded."""
+    return part[:num_bytes]
 
 
 def _inflated(part: bytes, num_bytes: int) -> bytes:

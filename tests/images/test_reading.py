@@ -127,6 +127,31 @@ def test_white_of_a_16_bit_bmp_is_white(tmp_path: Path) -> None:
     assert photo.pixels.tolist() == [[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0]]]
 
 
+@pytest.mark.parametrize("pads", [False, True])
+def test_runs_of_a_bmp_may_go_on_beyond_the_width(tmp_path: Path, *, pads: bool) -> None:
+    indices = np.random.default_rng(0).integers(0, 256, (20, 13), np.uint8)
+    palette = np.random.default_rng(1).integers(0, 256, (256, 4), np.uint8)
+    ends_of_row = (b"\3\0" if pads else b"") + b"\0\0"
+    runs = b"".join(b"".join(bytes([1, index]) for index in row) + ends_of_row for row in indices[::-1]) + b"\0\1"
+    sizes = struct.pack("<IiiHHIIiiII", 40, 13, 20, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    data = b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + sizes + palette.tobytes() + runs
+    photo = read_photo(put(tmp_path, "a.bmp", data))
+    assert np.array_equal(photo.pixels, palette[indices][..., 2::-1])
+    with pytest.raises(ImageError, match="truncated"):
+        read_photo(put(tmp_path, "b.bmp", data[:1300]))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\1", bytes(7)])
+def test_a_transparent_colour_of_a_wrong_length_is_left_out(tmp_path: Path, encode: Encode, content: bytes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
+    chunk = struct.pack(">I", len(content)) + b"tRNS" + content + struct.pack(">I", zlib.crc32(b"tRNS" + content))
+    data = encode(pixels, "PNG")
+    photo = read_photo(put(tmp_path, "a.png", data[:33] + chunk + data[33:]))
+    assert np.array_equal(photo.pixels, pixels)
+    assert photo.alpha is None
+    assert photo.warnings == ("the damaged part 'tRNS' was left out",)
+
+
 def test_a_fourth_byte_that_a_bmp_leaves_at_0_is_no_opacity(tmp_path: Path, make_picture: Any) -> None:
     pixels, alpha = make_picture("RGBA", np.uint8)
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)

@@ -299,3 +299,95 @@ def test_notes_on_pictures_that_do_not_go_along_are_left_out(tmp_path: Path) -> 
         assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), stack[0])
         with Image.open(tmp_path / "out.tif") as image:
             assert (270 in image.getexif()) == is_kept
+
+
+def built(*pages: tuple[dict[int, list[int]], list[bytes]]) -> bytes:
+    """Return a TIFF of pages, each with its tags (all of type LONG) and its strips, of which tag 273 tells."""
+    data, link = bytearray(b"II*\0\0\0\0\0"), 4
+    for tags, strips in pages:
+        offsets = []
+        for strip in strips:
+            offsets.append(len(data))
+            data += strip
+        fields = {}
+        for tag, values in sorted((tags | {273: offsets}).items()):
+            packed = struct.pack(f"<{len(values)}I", *values)
+            fields[tag] = (len(values), packed if len(values) == 1 else struct.pack("<I", len(data)))
+            data += packed if len(values) > 1 else b""
+        data[link : link + 4] = struct.pack("<I", len(data))
+        data += struct.pack("<H", len(fields))
+        data += b"".join(struct.pack("<HHI", tag, 4, num) + field for tag, (num, field) in fields.items())
+        link = len(data)
+        data += bytes(4)
+    return bytes(data)
+
+
+def grey_page(
+    pixels: Array, *, num_rows: int, padding: int = 0, more: dict[int, list[int]] | None = None
+) -> tuple[dict[int, list[int]], list[bytes]]:
+    """Return a page of 8 bits in strips of so many rows, each with bytes that mean nothing behind it."""
+    height, width = pixels.shape
+    strips = [pixels[top : top + num_rows].tobytes() + bytes(range(padding)) for top in range(0, height, num_rows)]
+    lengths = {279: [len(strip) for strip in strips]}
+    layout = {256: [width], 257: [height], 258: [8], 262: [1], 277: [1], 278: [num_rows]}
+    return layout | lengths | (more or {}), strips
+
+
+@pytest.mark.parametrize("allow_truncated", [False, True])
+def test_what_stands_behind_the_pixels_of_a_strip_is_passed_over(tmp_path: Path, *, allow_truncated: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(grey_page(pixels, num_rows=8, padding=6)))
+    photo = read_photo(path, allow_truncated=allow_truncated)
+    assert np.array_equal(photo.pixels, pixels)
+    assert not photo.warnings
+
+
+@pytest.mark.parametrize("lengths", [None, [0, 0, 0]])
+def test_lengths_of_strips_that_are_not_stated_reach_to_the_next(tmp_path: Path, lengths: list[int] | None) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    tags, strips = grey_page(pixels, num_rows=8)
+    del tags[279]
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags | ({} if lengths is None else {279: lengths}), strips)))
+    assert np.array_equal(read_photo(path).pixels, pixels)
+
+
+def test_a_strip_that_is_too_short_shifts_nothing(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    tags, strips = grey_page(pixels, num_rows=8)
+    strips[0] = strips[0][:-3]
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags | {279: [len(strip) for strip in strips]}, strips)))
+    with pytest.raises(ImageError, match="damaged"):
+        read_photo(path)
+
+
+def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None:
+    large, small = np.full((12, 16), 200, np.uint8), np.full((3, 4), 10, np.uint8)
+    thumbnail = grey_page(small, num_rows=3, more={254: [1]})
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(thumbnail, grey_page(large, num_rows=12)))
+    photo = read_photo(path)
+    assert np.array_equal(photo.pixels, large)
+    assert not photo.warnings
+    path.write_bytes(built(thumbnail))
+    assert np.array_equal(read_photo(path).pixels, small)
+
+
+@pytest.mark.parametrize("tag", [32997, 32998])
+def test_a_volume_is_refused(tmp_path: Path, tag: int) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(grey_page(np.zeros((4, 4), np.uint8), num_rows=4, more={tag: [16]})))
+    with pytest.raises(ImageError, match="a volume of 16 slices or more; save each"):
+        read_photo(path)
+
+
+def test_a_palette_of_8_bit_values_in_16_bits_is_read_as_8_bits(tmp_path: Path) -> None:
+    palette = np.random.default_rng(0).integers(0, 256, (3, 256))
+    pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(grey_page(pixels, num_rows=16, more={262: [3], 320: palette.ravel().tolist()})))
+    photo = read_photo(path)
+    assert photo.pixels.dtype == np.uint8
+    assert np.array_equal(photo.pixels, palette.T[pixels])
