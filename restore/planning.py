@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -32,47 +32,43 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do; iterating finds the jobs anew, so that a million of them need no memory.
+    """What a run will do; iterating yields the jobs in a fixed order, also those whose input is gone by then.
 
     Args:
         inputs: files and folders.
+        names: of the pictures in each input, relative to it; an empty one for an input that is a file.
         output: folder, or the file where a single file goes to a named file.
         suffix: of the outputs, None to keep each input's.
         existing: what becomes of jobs whose output exists.
-        num_jobs: how many there are.
         num_skipped_files: files that are no pictures by their names, and links and devices that are not followed.
         unreadable: folders and files that the system keeps from us, each with the reason.
     """
 
     inputs: tuple[Path, ...]
+    names: tuple[Sequence[str], ...]  # strings take a fifth of the memory of paths
     output: Path
     suffix: str | None
     existing: Existing
-    num_jobs: int = 0
     num_skipped_files: int = 0
     unreadable: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Job]:
-        """Yield the jobs in a fixed order."""
-        yield from self.jobs()
+        """Yield the jobs."""
+        number = itertools.count()
+        for root, names in zip(self.inputs, self.names, strict=True):
+            top = self.output if len(self.inputs) == 1 else self.output / root.resolve().name
+            for name in names:
+                target = self._with_suffix(top / name) if name else self._target_of_file(root)
+                yield Job(root / name, target, next(number))
 
-    def jobs(self, on_skip: SkipHandler | None = None) -> Iterator[Job]:
-        """Yield the jobs; on_skip hears of every file passed over, and why."""
-        for number, (source, target) in enumerate(self._paths(on_skip)):
-            yield Job(source, target, number)
+    @property
+    def num_jobs(self) -> int:
+        """How many there are."""
+        return sum(map(len, self.names))
 
     def skips(self, job: Job) -> bool:
         """Return whether a job's output is there already, and is kept."""
         return self.existing is Existing.SKIP and _exists(job.target) and not _is_folder(job.target)
-
-    def _paths(self, on_skip: SkipHandler | None) -> Iterator[tuple[Path, Path]]:
-        for root in self.inputs:
-            if not _is_folder(root):
-                yield root, self._target_of_file(root)
-                continue
-            top = self.output if len(self.inputs) == 1 else self.output / root.resolve().name
-            for source in find_images(root, exclude=self.output, on_skip=on_skip):
-                yield source, self._with_suffix(top / source.relative_to(root))
 
     def _target_of_file(self, source: Path) -> Path:
         if names_a_file(self.output) and len(self.inputs) == 1:
@@ -108,8 +104,8 @@ def make_plan(
     named_once: dict[str, Path] = {}
     for root in inputs:
         named_once.setdefault(os.path.abspath(root), root)  # noqa: PTH100  q and r/../q are one; a link has its own name
-    plan = Plan(tuple(named_once.values()), output, suffix, existing)
-    _check_paths(plan)
+    roots = tuple(named_once.values())
+    _check_paths(roots, output, suffix)
     num_skipped_files, unreadable = 0, []
     example = ""
 
@@ -124,11 +120,12 @@ def make_plan(
         if on_skip is not None:
             on_skip(path, reason)
 
+    names = tuple(_names_in(root, output, count_skipped) for root in roots)
+    plan = Plan(roots, names, output, suffix, existing, num_skipped_files, tuple(unreadable))
     guard = _Guard(plan)
-    num_jobs = num_existing = 0
+    num_existing = 0
     first_existing: Path | None = None
-    for job in plan.jobs(count_skipped):
-        num_jobs += 1
+    for job in plan:
         guard.check(job)
         if _exists(job.target) and not _is_folder(job.target):  # which no option replaces: writing says so
             num_existing += 1
@@ -136,13 +133,17 @@ def make_plan(
     if num_existing and existing is Existing.REFUSE:
         others = f" and {num_existing - 1} more exist" if num_existing > 1 else " exists"
         raise UsageError(f"{first_existing}{others} already; skip (--skip-existing) or overwrite (--overwrite)")
-    if num_jobs == 0:
-        names = ", ".join(str(root) for root in plan.inputs)
+    if plan.num_jobs == 0:
+        where = ", ".join(map(str, roots))
         why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} passed over{example})"
-        raise NothingToDoError(f"{names}: {why}; {_known_formats()} are read")
-    return dataclasses.replace(
-        plan, num_jobs=num_jobs, num_skipped_files=num_skipped_files, unreadable=tuple(unreadable)
-    )
+        raise NothingToDoError(f"{where}: {why}; {_known_formats()} are read")
+    return plan
+
+
+def _names_in(root: Path, output: Path, on_skip: SkipHandler) -> list[str]:
+    if not _is_folder(root):
+        return [""]
+    return [str(path.relative_to(root)) for path in find_images(root, exclude=output, on_skip=on_skip)]
 
 
 def prepare_output(output: Path) -> None:
@@ -225,30 +226,38 @@ class _Guard:
         return not output_is_apart
 
 
-def _check_paths(plan: Plan) -> None:
-    if plan.suffix is not None and plan.suffix not in FORMATS:
-        raise UsageError(f"{plan.suffix[1:]}: not a format that can be written; choose one of {_known_formats()}")
-    for root in plan.inputs:
+def _check_paths(roots: Sequence[Path], output: Path, suffix: str | None) -> None:
+    if suffix is not None and suffix not in FORMATS:
+        raise UsageError(f"{suffix[1:]}: not a format that can be written; choose one of {_known_formats()}")
+    for root in roots:
         if not _exists(root):
             raise UsageError(f"{root}: no such file or folder, or no right to look at it; check the path")
-        if _is_folder(root) and names_a_file(plan.output):
-            raise UsageError(f"{plan.output}: the output of a folder must be a folder, and this names a file")
-        if _exists(plan.output) and plan.output.samefile(root):
+        if _is_folder(root) and names_a_file(output):
+            raise UsageError(f"{output}: the output of a folder must be a folder, and this names a file")
+        if _exists(output) and output.samefile(root):
             raise UsageError(
                 f"{root}: input and output are the same; choose another output, originals are never replaced"
             )
-    if _exists(plan.output) and not _is_folder(plan.output) and not names_a_file(plan.output):
-        raise UsageError(f"{plan.output}: a file stands where the output folder should be")
-    if names_a_file(plan.output) and len(plan.inputs) > 1:
-        raise UsageError(f"{plan.output}: several inputs need a folder as output")
-    if names_a_file(plan.output) and plan.suffix is not None and not _are_one_format(plan):
-        raise UsageError(f"{plan.output}: its name and the format {(plan.suffix or '')[1:]} contradict each other")
-    if plan.output.suffix.lower() in _FOREIGN_SUFFIXES and not _is_folder(plan.output):
-        raise UsageError(f"{plan.output}: not a format that can be written; choose one of {_known_formats()}")
+    _check_output_name(roots, output, suffix)
 
 
-def _are_one_format(plan: Plan) -> bool:
-    return FORMATS[plan.suffix or ""] == FORMATS.get(plan.output.suffix.lower())
+def _check_output_name(roots: Sequence[Path], output: Path, suffix: str | None) -> None:
+    if _exists(output) and not _is_folder(output) and not names_a_file(output):
+        raise UsageError(f"{output}: a file stands where the output folder should be")
+    if names_a_file(output) and len(roots) > 1:
+        raise UsageError(f"{output}: several inputs need a folder as output")
+    if names_a_file(output) and suffix is not None and FORMATS[suffix] != FORMATS[output.suffix.lower()]:
+        raise UsageError(f"{output}: its name and the format {suffix[1:]} contradict each other")
+    if output.suffix.lower() in _FOREIGN_SUFFIXES and not _is_folder(output):
+        raise UsageError(f"{output}: not a format that can be written; choose one of {_known_formats()}")
+    if len(roots) == 1 and not _is_folder(roots[0]) and _looks_like_a_file(output) and not _exists(output):
+        remedy = f"choose one of {_known_formats()}, or make the folder first if it shall be one"
+        raise UsageError(f"{output}: not a format that can be written; {remedy}")
+
+
+def _looks_like_a_file(output: Path) -> bool:
+    extension = output.suffix[1:]
+    return not names_a_file(output) and extension.isalpha() and 3 <= len(extension) <= 4
 
 
 def _exists(path: Path) -> bool:

@@ -387,6 +387,17 @@ def test_hidden_pixels_leave_no_halo(restore: Restore, tmp_path: Path) -> None:
     assert np.abs(restored[:, :32, :3] - 60).max() <= 8
 
 
+def test_hidden_rows_leave_no_halo_where_a_band_of_them_ends(restore: Restore, tmp_path: Path) -> None:
+    for hidden in (0, 255):
+        colour = np.full((1100, 32, 3), hidden, np.uint8)
+        colour[1024:] = 60
+        alpha = np.where(np.arange(1100) < 1024, 0, 255).astype(np.uint8)[:, None].repeat(32, 1)
+        Image.fromarray(np.dstack([colour, alpha])).save(tmp_path / f"{hidden}.png")
+        assert restore("denoise", f"{hidden}.png", f"restored-{hidden}.png", "-q").returncode == 0
+    dark, bright = (np.asarray(Image.open(tmp_path / f"restored-{hidden}.png")) for hidden in (0, 255))
+    np.testing.assert_array_equal(dark[1024:], bright[1024:])
+
+
 def test_metadata_goes_when_asked(restore: Restore, identity: Path, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010F] = "Maker"
@@ -489,6 +500,7 @@ def test_a_blocked_folder_or_a_name_that_grows_too_long_costs_only_its_files(
 
 def test_outputs_that_cannot_be_meant_are_refused(restore: Restore, photographs: Path, tmp_path: Path) -> None:
     one_line_error(restore("denoise", photographs / "a.png", "better.gif"), 2, "better.gif")
+    one_line_error(restore("denoise", photographs / "a.png", "better.jgp"), 2, "better.jgp")
     one_line_error(restore("denoise", photographs / "a.png", "better.jpg", "--format", "png"), 2, "contradict")
     assert not list(tmp_path.glob("better*"))
 

@@ -180,7 +180,7 @@ def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    plan = Plan((tmp_path,), tmp_path / "out", None, Existing.REFUSE, num_jobs=2)
+    plan = Plan((tmp_path,), (["a.png", "b.png"],), tmp_path / "out", None, Existing.REFUSE)
     following = run.Run(plan, json=False, quiet=False, verbose=False)
     for num_done in (0.25, 1.0, 1.5, 1.2):  # the last one where a tile was too large for the memory
         following.show_progress(num_done)
@@ -197,7 +197,7 @@ def test_skipped_pictures_do_not_shorten_the_time_left(
 ) -> None:
     monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
     following = run.Run(
-        Plan((tmp_path,), tmp_path / "out", None, Existing.REFUSE, num_jobs=1000),
+        Plan((tmp_path,), (1000 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE),
         json=False,
         quiet=False,
         verbose=False,
