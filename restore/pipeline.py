@@ -21,13 +21,21 @@ from restore.degradations import Chain, Jpeg, generator_for, mean_light
 from restore.errors import ImageError, OutputError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
+from restore.images.photo import count_outside
 from restore.inference import Restorer, check_strength, load
 from restore.planning import Job, Plan, make_plan, prepare_folder, prepare_output
 from restore.types import Existing, FileStatus
 
-FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # these would meet every other file too
+FATAL_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ENOENT,
+}  # these would meet every other file too
 
 BAND_ROWS = 1024
+ROWS_AROUND_BAND = 256  # as far as a network of any size sees clearly
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -210,10 +218,7 @@ def restore_photo(
     Floats are not clipped. Where alpha is 0 the network sees the nearest visible colour, so that hidden pixels leave
     no halo, and the hidden ones come back as they were.
     """
-    pixels, hidden = photo.pixels, None
-    if photo.alpha is not None and not photo.alpha.all():
-        hidden = photo.alpha == 0
-        pixels = _filled_from_visible(pixels, hidden)
+    pixels, hidden = _with_hidden_filled(photo)
     restored, notes = restorer.restore(pixels, sigma=sigma, strength=strength, clip=False, on_progress=on_progress)
     if hidden is not None:
         restored[hidden] = photo.pixels[hidden]
@@ -221,9 +226,19 @@ def restore_photo(
 
 
 def degrade_photo(
-    photo: Photo, job: Job, chain: Chain, *, root: Path, seed: int, frames: Sequence[Path] = (), max_pixels: int = 0
+    photo: Photo,
+    job: Job,
+    chain: Chain,
+    *,
+    root: Path,
+    seed: int,
+    frames: Sequence[Path] = (),
+    max_pixels: int = 0,
+    reference: bool = False,
 ) -> Photo:
     """Degrade the pixels of a photograph and keep all else; the depth becomes what the output can hold.
+
+    Pixels where alpha is 0 stay as they are, and visible ones see the nearest visible colour in their place.
 
     Args:
         photo: as read.
@@ -233,6 +248,7 @@ def degrade_photo(
         seed: of the run.
         frames: files of which the mean in linear light is degraded in place of the photograph, which is one of them.
         max_pixels: larger frames are refused.
+        reference: give what the degraded picture is to be compared with, in its place; see `Degraded`.
 
     Raises:
         ImageError: the picture cannot be degraded so, or a frame cannot be read.
@@ -242,19 +258,32 @@ def degrade_photo(
         steps = tuple(step for step in chain.steps if not isinstance(step, Jpeg))
         chain = chain.model_copy(update={"steps": steps})
     name = job.source.relative_to(root) if root.is_dir() else Path(job.source.name)
-    pixels = _mean_of_frames(photo, job, frames, max_pixels) if frames else torch.from_numpy(to_float(photo.pixels))
-    image = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    filled, hidden = _with_hidden_filled(photo)
+    sharp = _as_image(to_float(filled))
+    image = _mean_of_frames(photo, job, frames, max_pixels) if frames else sharp
+    generator = generator_for(seed, name)
     try:
-        degraded = chain.degrade(image, generator_for(seed, name))
+        if reference:
+            made = chain.degrade_pair(image, generator, sharp if frames else None).reference
+        else:
+            made = chain.degrade(image, generator)
     except ValueError as error:
         raise ImageError(f"{job.source}: {error}; leave this picture out") from error
-    photo = dataclasses.replace(photo, warnings=photo.warnings + _on_scale(photo.pixels))
-    array = (degraded[0] if pixels.ndim == 2 else degraded.permute(1, 2, 0)).contiguous().numpy()
+    array = (made[0] if photo.pixels.ndim == 2 else made.permute(1, 2, 0)).contiguous().numpy()
+    if hidden is not None:
+        array[hidden] = to_float(photo.pixels[hidden])
+    photo = dataclasses.replace(photo, warnings=photo.warnings + _on_scale(photo.pixels) + _clipped(photo, chain))
     if kind == "tiff":
         alpha = None if photo.alpha is None else to_float(photo.alpha)
         return dataclasses.replace(photo, pixels=array, alpha=alpha)
     as_if_lossless = dataclasses.replace(photo, format=kind or photo.format, lossless=True)  # so that WebP adds no loss
     return dataclasses.replace(as_if_lossless, pixels=from_float(array, photo.pixels.dtype))
+
+
+def _as_image(pixels: Pixels) -> Tensor:
+    """Return (C,H,W) of (H,W) or (H,W,3) float32."""
+    image = torch.from_numpy(pixels)
+    return image[None] if image.ndim == 2 else image.permute(2, 0, 1)
 
 
 def _mean_of_frames(photo: Photo, job: Job, frames: Sequence[Path], max_pixels: int) -> Tensor:
@@ -266,7 +295,7 @@ def _mean_of_frames(photo: Photo, job: Job, frames: Sequence[Path], max_pixels: 
             if (height, width) == (other_height, other_width):
                 difference = f"one of it and {path} is grey and the other is not"
             raise ImageError(f"{job.source}: {difference}; frames of one video are all alike")
-        return torch.from_numpy(to_float(pixels))
+        return _as_image(to_float(pixels))
 
     return mean_light(read(path) for path in frames)
 
@@ -311,10 +340,20 @@ def _known(result: FileResult) -> Future[FileResult]:
     return future
 
 
-def _filled_from_visible(pixels: Pixels, hidden: Mask) -> Pixels:
-    """Give hidden pixels the nearest visible colour, band by band, since the search takes 20 bytes a pixel."""
-    bands = [slice(top, top + BAND_ROWS) for top in range(0, len(pixels), BAND_ROWS)]
-    return np.concatenate([_fill_band(pixels[rows], hidden[rows]) for rows in bands])
+def _with_hidden_filled(photo: Photo) -> tuple[Pixels, Mask | None]:
+    """Return the pixels with the nearest visible colour where alpha is 0, and where that is, if anywhere.
+
+    Band by band, since the search takes 20 bytes a pixel; rows around a band are searched with it.
+    """
+    if photo.alpha is None or photo.alpha.all():
+        return photo.pixels, None
+    hidden = photo.alpha == 0
+    filled = []
+    for top in range(0, len(hidden), BAND_ROWS):
+        first = max(0, top - ROWS_AROUND_BAND)
+        rows = slice(first, top + BAND_ROWS + ROWS_AROUND_BAND)
+        filled.append(_fill_band(photo.pixels[rows], hidden[rows])[top - first :][:BAND_ROWS])
+    return np.concatenate(filled), hidden
 
 
 def _fill_band(pixels: Pixels, hidden: Mask) -> Pixels:
@@ -335,6 +374,12 @@ def _doubts(pixels: Pixels) -> tuple[str, ...]:
         return ()
     num = int(np.count_nonzero(~np.isfinite(pixels)))
     return (*([f"{num} values are NaN or infinite; they were left as they are"] if num else []), *_on_scale(pixels))
+
+
+def _clipped(photo: Photo, chain: Chain) -> tuple[str, ...]:
+    """Return a warning where a step clips values that an integer could not have held."""
+    num = count_outside(photo.pixels) if any(step.clips for step in chain.steps) else 0
+    return (f"{num} values below 0 or above 1 were clipped, as camera, motion and compression do",) if num else ()
 
 
 def _on_scale(pixels: Pixels) -> tuple[str, ...]:

@@ -66,6 +66,13 @@ Jpeg = Annotated[
     typer.Option(min=1, max=100, help="JPEG compression of this quality, after the noise; JPEG outputs get it once."),
 ]
 Webp = Annotated[int | None, typer.Option(min=1, max=100, help="WebP compression of this quality, in place of JPEG.")]
+Reference = Annotated[
+    bool,
+    typer.Option(
+        "--reference",
+        help="Write what the degraded picture is to be scored against, in its place: sharp, clean, developed alike.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="The same seed and relative file name give the same blur and noise.")]
 
 
@@ -82,6 +89,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     poisson: Poisson = None,
     jpeg: Jpeg = None,
     webp: Webp = None,
+    reference: Reference = False,
     seed: Seed = 0,
     format_: options.Format = None,
     skip_existing: options.SkipExisting = False,
@@ -101,13 +109,16 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     as published comparisons demand. Other formats clip and round to their
     depth. With --blur frames the input is a folder of consecutive frames of a
     video, sorted by the numbers in their names, and each N of them become one.
+    The same command with --reference writes what its pictures are compared
+    with: a camera's noise comes with that camera's mosaic and tones.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "blades": blades}
     settings |= {"camera_noise": camera_noise, "num_frames": num_frames, "frame_step": frame_step}
-    settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "seed": seed}
+    settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "reference": reference}
+    settings |= {"seed": seed}
     chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     on_skip = say_skipped if verbose else None
@@ -123,13 +134,24 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         return
     planning.prepare_output(plan.output)
     if not quiet:
-        _say_what_becomes_of_depths(plan, is_noisy=not (noise is None and poisson is None))
+        _say_what_becomes_of_depths(plan, is_noisy=not reference and (noise, poisson) != (None, None))
+        if camera_noise is not None and not reference:
+            console.say("note: score against what --reference writes; mosaic and tones are no noise")
 
     def change(job: Job, photo: Photo) -> Photo:
         mean_of = frames.get(job.source, ())
-        return pipeline.degrade_photo(photo, job, chain, root=input_, seed=seed, frames=mean_of, max_pixels=max_pixels)
+        return pipeline.degrade_photo(
+            photo,
+            job,
+            chain,
+            root=input_,
+            seed=seed,
+            frames=mean_of,
+            max_pixels=max_pixels,
+            reference=reference,
+        )
 
-    file_options = pipeline.FileOptions(quality=jpeg or 95, max_pixels=max_pixels)
+    file_options = pipeline.FileOptions(quality=95 if reference or not jpeg else jpeg, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
     run.conclude(results, "degraded", document)
 

@@ -115,9 +115,11 @@ class _Step(Settings, ABC):
 
     Attributes:
         blurs: whether it is left out where a picture comes blurred already.
+        clips: whether what comes out lies in [0,1], whatever went in.
     """
 
     blurs: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
 
     probability: Probability = 1.0
 
@@ -185,6 +187,8 @@ class CameraNoise(_Step):
         eight_bits: round to 8 bits, as files are.
     """
 
+    clips: ClassVar[bool] = True
+
     kind: Literal["camera-noise"] = "camera-noise"
     shot: PositiveRange = (1e-4, 0.02)
     read_spread: Annotated[float, Field(ge=0, le=2)] = 0.26
@@ -220,6 +224,8 @@ class Jpeg(_Step):
         quality: range from 1 to 100, drawn uniformly.
     """
 
+    clips: ClassVar[bool] = True
+
     kind: Literal["jpeg"] = "jpeg"
     quality: QualityRange
 
@@ -234,6 +240,8 @@ class Webp(_Step):
     Args:
         quality: range from 1 to 100, drawn uniformly.
     """
+
+    clips: ClassVar[bool] = True
 
     kind: Literal["webp"] = "webp"
     quality: QualityRange
@@ -319,6 +327,7 @@ class MotionBlur(_Step):
     """
 
     blurs: ClassVar[bool] = True
+    clips: ClassVar[bool] = True
 
     kind: Literal["motion-blur"] = "motion-blur"
     length: Range
@@ -338,13 +347,13 @@ class MotionBlur(_Step):
         return self.length[1] * (0.5 if self.reference == "mean" else 0.65)
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the blurred (C,H,W), the image itself where nothing moves."""
+        """Return the blurred (C,H,W), clipped to [0,1]; where nothing moves, the image so clipped."""
         size = (image.shape[-2], image.shape[-1])
         length, has_layer = _uniform(self.length, generator), _happens(self.layers, generator)
         gain = _log_uniform((1.0, 6.0), generator) if _happens(self.highlights, generator) else 1.0
         as_it_stands = _happens(self.display, generator)
         if length == 0 and not has_layer:
-            return image
+            return image.clamp(0, 1)
         light = image if as_it_stands else brighten_highlights(to_linear(image), gain)
         exposure = Exposure(self.reference, _odd_integer(self.frames, generator) if self.frames else None)
         if self.rotation == self.zoom == 0 and not has_layer and not self.frames:  # splatting would soften sharp frames
@@ -401,6 +410,7 @@ class Chain(Settings):
         Raises:
             ValueError: a picture that a step cannot take, such as one with NaN or too large for a format.
         """
+        _check_finite(image)
         for step in self._drawn(generator):
             image = step.apply(image, generator)
         return image
@@ -416,6 +426,7 @@ class Chain(Settings):
         Raises:
             ValueError: as for `degrade`.
         """
+        _check_finite(image)
         steps, sigma = self._drawn(generator), None
         if reference is None:
             reference = image
@@ -448,6 +459,11 @@ def draw(
     weights = torch.tensor([chain.weight for chain in chains], dtype=torch.float64)
     index = int(torch.multinomial(weights, 1, generator=generator)) if len(chains) > 1 else 0
     return chains[index].degrade_pair(image, generator, reference)
+
+
+def _check_finite(image: Tensor) -> None:
+    if not bool(image.isfinite().all()):
+        raise ValueError("NaN or infinite values cannot be degraded: blur would spread them")
 
 
 def _happens(probability: float, generator: torch.Generator) -> bool:

@@ -160,6 +160,7 @@ def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> 
         "poisson": None,
         "jpeg": None,
         "webp": None,
+        "reference": False,
         "seed": 0,
     }
     assert document["summary"]["done"] == 3
@@ -272,7 +273,8 @@ def test_camera_noise_grows_with_the_iso_and_depends_on_the_colours(photos: Path
         out = tmp_path / str(iso)
         done = degrade(photos, out, "--camera-noise", iso, "--seed", 3)
         assert done.returncode == 0, done.stderr
-        assert "note:" not in done.stderr  # files hold all that a camera gives
+        assert done.stderr.count("note:") == 1  # files hold all that a camera gives
+        assert "score against what --reference writes" in done.stderr
         noise = read(out / "a.png").astype(float)[5:-5, 20:60] - ramp()[5:-5, 20:60]
         deviations.append(noise.std())
     assert 0.5 < deviations[0] < 8 < deviations[1] < 60
@@ -284,6 +286,79 @@ def test_camera_noise_grows_with_the_iso_and_depends_on_the_colours(photos: Path
     write(tmp_path / "grey.png", ramp()[..., 0])
     assert degrade(tmp_path / "grey.png", tmp_path / "noisy.png", "--camera-noise", 1600).returncode == 0
     assert read(tmp_path / "noisy.png").shape == (60, 80)
+
+
+def test_the_reference_differs_from_the_degraded_picture_by_its_noise_alone(tmp_path: Path) -> None:
+    texture = np.random.default_rng(0).integers(60, 190, (60, 80, 3), np.uint8)
+    source = write(tmp_path / "in.png", texture)
+
+    def written(name: str, iso: int, *options: str) -> Any:
+        out = tmp_path / f"{name}.png"
+        done = degrade(source, out, "--camera-noise", iso, "--seed", 3, *options)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("note:") == ("--reference" not in options)
+        return read(out).astype(float)
+
+    noisy, reference = written("noisy", 25), written("reference", 25, "--reference", "--jpeg", "20")
+    assert np.sqrt(np.square(noisy - reference).mean()) < 4
+    assert np.sqrt(np.square(reference - texture).mean()) > 15  # the mosaic has one colour a pixel
+    assert np.array_equal(reference, written("louder", 6400, "--reference"))
+
+
+def test_the_reference_of_a_mean_of_frames_is_its_middle_one(tmp_path: Path) -> None:
+    for index in range(3):
+        write(tmp_path / f"in/{index}.png", np.roll(ramp(), 6 * index, axis=1))
+    options = ("--blur", "frames", "--num-frames", 3, "--noise", 20, "--reference")
+    assert degrade(tmp_path / "in", tmp_path / "out", *options).returncode == 0
+    assert np.array_equal(read(tmp_path / "out/1.png"), np.roll(ramp(), 6, axis=1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "options",
+    [("--noise", 5), ("--jpeg", 80), *(("--blur", blur, "--blur-size", 2) for blur in ("gaussian", "motion"))],
+)
+def test_a_value_that_is_no_number_is_not_spread(tmp_path: Path, value: float, options: tuple[object, ...]) -> None:
+    pixels = ramp().astype(np.float32) / 255
+    pixels[30, 40, 1] = value
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    done = degrade(tmp_path / "a.tif", tmp_path / "b.tif", *options)
+    assert done.returncode == 1
+    assert len(errors(done)) == 1
+    assert "a.tif: NaN or infinite values cannot be degraded" in errors(done)[0]
+    assert not (tmp_path / "b.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "is_clipped"),
+    [
+        (("--blur", "gaussian", "--blur-size", 2), False),
+        (("--blur", "motion", "--blur-size", 5), True),
+        (("--blur", "motion", "--blur-size", 0), True),
+        (("--camera-noise", 100), True),
+        (("--jpeg", 95), True),
+    ],
+)
+def test_floats_that_are_clipped_are_told(tmp_path: Path, options: tuple[object, ...], *, is_clipped: bool) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp().astype(np.float32) / 255 * 2 - 0.1, photometric="rgb")
+    done = degrade(tmp_path / "a.tif", tmp_path / "b.tif", *options)
+    assert done.returncode == 0, done.stderr
+    assert ("values below 0 or above 1 were clipped" in done.stderr) == is_clipped
+    pixels = read(tmp_path / "b.tif")
+    assert (pixels.min() >= 0 and pixels.max() <= 1) == is_clipped
+
+
+def test_blur_mixes_no_hidden_colour_into_what_is_seen(tmp_path: Path) -> None:
+    alpha = np.full((40, 60), 255, np.uint8)
+    alpha[:, :25] = 0
+    for hidden in (0, 255):
+        colours = np.full((40, 60, 3), 128, np.uint8)
+        colours[:, :25] = hidden
+        write(tmp_path / f"{hidden}.png", np.dstack([colours, alpha]))
+        out = tmp_path / f"blurred-{hidden}.png"
+        assert degrade(tmp_path / f"{hidden}.png", out, "--blur", "gaussian", "--blur-size", 3).returncode == 0
+        assert (read(out)[:, 25:, :3] == 128).all()
+        assert (read(out)[:, :25, :3] == hidden).all()
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "defocus"])
