@@ -82,9 +82,10 @@ class TrainingDisplay:
             self._say(f"{self.run_dir} holds no run yet: starting a new one")
             self.seeks_run = False
         processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
+        shared = "" if record["held_out_are_apart"] else " of them, since they are few"
         where = f"from step {record['step']:,}" if record["step"] else "from the start"
         self._say(
-            f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}, "
+            f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}{shared}, "
             f"in {record['dtype']}{processes}"
         )
 

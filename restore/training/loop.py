@@ -97,6 +97,7 @@ def train(
                     if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
                         raise
                     state = _rewound(state, config, run_dir, team, init)
+                    keeper.keep_rewound(state)
                     logbook.write("rewind", step=state.step, lr_scale=state.lr_scale)
                 else:
                     return run_dir / "best.safetensors" if is_over else None
@@ -117,6 +118,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
     numbers = {
         "pictures": sum(material.pictures.values()),
         "held_out": len(validated(material.held_out)),
+        "held_out_are_apart": material.is_apart,
         "processes": team.size,
     }
     logbook.write("start", step=state.step, dtype=str(state.dtype).removeprefix("torch."), **numbers)
@@ -230,7 +232,7 @@ class Meter:
     """Measures steps: how long they take, how long they wait for samples, and when there is news to tell."""
 
     def __init__(self) -> None:
-        self.started = self.last = self.told = time.monotonic()
+        self.last = self.told = time.monotonic()
         self.waited = 0.0
         self.worked = 0.0
         self.images = 0

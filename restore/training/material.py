@@ -55,6 +55,7 @@ class Material:
         held_out: what the moving average is validated on.
         pictures: number of training pictures in each folder, for the record.
         is_paired: whether everything is pairs, which no recipe degrades.
+        is_apart: whether nothing of what it is validated on is trained on; with few pictures one serves both.
         sources: the paths that it was opened from, by the names of `open`.
     """
 
@@ -62,6 +63,7 @@ class Material:
     held_out: Source
     pictures: dict[str, int]
     is_paired: bool = False
+    is_apart: bool = True
     sources: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
@@ -110,9 +112,10 @@ class Material:
         else:
             training = source
             held_out = open_pairs(validation / "degraded", validation / "reference", cache_bytes=cache_bytes)
+        is_apart = validation is not None or len(training) < len(source)
         pictures = _by_folder(training, reference if clean is None else clean)
         if frames is None:
-            return cls(training, held_out, pictures, is_paired=clean is None, sources=sources)
+            return cls(training, held_out, pictures, is_paired=clean is None, is_apart=is_apart, sources=sources)
         if clean is None:
             raise UsageError("frames of a video go with clean photographs, not with pairs")
         share, largest_px = config.data.frames_share, max(stage.size for stage in config.patches)
@@ -132,6 +135,7 @@ class Material:
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),
             pictures | {frames.resolve().name: moving.num_frames},
+            is_apart=is_apart,
             sources=sources,
         )
 

@@ -113,6 +113,12 @@ class Keeper:
             self._write_state(state, "checkpoint")
             discard_later(self.run_dir, state.step)
 
+    def keep_rewound(self, state: TrainState) -> None:
+        """Save a state that went back, so that a stop does not undo it, and forget the losses of the way it left."""
+        self.losses = []
+        if self.team.leads:
+            self._write_state(state, "checkpoint")
+
     def _write_state(self, state: TrainState, kind: str) -> None:
         max_mb = self.config.checkpoint.max_mb
         max_bytes = None if max_mb is None else int(max_mb * 1e6)
@@ -143,6 +149,7 @@ class Keeper:
                 "processes": self.team.size,
                 "photographs": self.material.pictures,
                 "paired": self.material.is_paired,
+                "held_out_are_apart": self.material.is_apart,
             },
         }
 
@@ -160,13 +167,14 @@ def card(document: dict[str, Any]) -> str:
     pictures = "".join(
         f"- {name}: {num} pictures, licence: (state it)\n" for name, num in training["photographs"].items()
     )
+    held_out = "held-out pictures" if training["held_out_are_apart"] else "pictures that were trained on, too"
     return (
         f"# {document['name']}\n\n"
         f"Task: {document['task']}. {training['steps']:,} steps in {training['minutes']} minutes, "
         f"{training['processes']} process(es) of {training['threads']} thread(s), "
         f"seed {training['config']['seed']}, {time.strftime('%Y-%m-%d')}.\n\n"
-        f"Validation PSNR of the averaged weights: {training['validation_psnr_db']} dB (central patches of held-out "
-        "pictures, degraded as in training).\n\n"
+        f"Validation PSNR of the averaged weights: {training['validation_psnr_db']} dB (central patches of "
+        f"{held_out}, degraded as in training).\n\n"
         f"## Data\n\n{pictures}\n"
         "## Recipe\n\nIn the weights' metadata, and in `config.toml` beside them.\n\n"
         "## Failures seen\n\n(open restored pictures and describe them)\n"

@@ -20,6 +20,7 @@ from restore.errors import UsageError, WeightsError
 from restore.models import NAFNet
 from restore.models.nafnet import ADDITIONS
 from restore.optim import Muon, build_muon
+from restore.training.material import SOURCES_FILE
 from restore.weights import load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -159,8 +160,8 @@ def prepare_state(
     found = list_checkpoints(run_dir)
     if found and not resume:
         raise UsageError(f"{run_dir}: holds a run already; resume it (--resume), or choose another folder")
-    if not found and (run_dir / "best.safetensors").exists():
-        raise UsageError(f"{run_dir}: holds weights but no checkpoint to go on from; choose another folder")
+    if not found and (stranger := _file_that_would_go(run_dir)):
+        raise UsageError(f"{run_dir}: holds {stranger} but no checkpoint to go on from; choose another folder")
     if not found:
         state = first_state(config, team, device, init=init)
         state.use(choose_dtype(config, device))
@@ -171,6 +172,14 @@ def prepare_state(
     if num != team.size:
         raise UsageError(f"{run_dir}: {num} process(es) trained this run; resume with as many (--processes {num})")
     return state
+
+
+def _file_that_would_go(run_dir: Path) -> str | None:
+    """Return a file that a new run would replace, if there is one that no run without a checkpoint has left."""
+    names = ["best.safetensors", "last.safetensors", "card.md"]
+    if not (run_dir / "log.jsonl").exists() and not (run_dir / SOURCES_FILE).exists():
+        names.append("config.toml")
+    return next((name for name in names if (run_dir / name).exists()), None)
 
 
 def first_state(config: TrainConfig, team: Team, device: torch.device, *, init: str | Path | None) -> TrainState:

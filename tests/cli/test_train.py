@@ -324,7 +324,11 @@ def test_validation_may_have_its_own_folder(restore: Restore, recipe: Path, phot
     (tmp_path / "validation").mkdir()
     save(tmp_path / "validation" / "v.png", noisy_picture(5))
     trained = restore("train", recipe, photographs, "--out", "run", "--validation", "validation")
-    assert "on 3 pictures, validating on 1" in trained.stderr
+    assert "on 3 pictures, validating on 1, in" in trained.stderr
+    assert "of held-out pictures" in (tmp_path / "run" / "card.md").read_text()
+    shared = restore("train", recipe, photographs, "--out", "shared")
+    assert "on 3 pictures, validating on 1 of them, since they are few, in" in shared.stderr
+    assert "of pictures that were trained on, too" in (tmp_path / "shared" / "card.md").read_text()
 
 
 def test_a_loss_may_have_a_perceptual_term(restore: Restore, recipe: Path, photographs: Path, shared: Path) -> None:

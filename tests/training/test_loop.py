@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,48 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     assert records == heard
     assert "- photographs: 1 pictures" in (run / "card.md").read_text()
     assert (run / "config.toml").is_file()
+
+
+def at_the_second_time() -> Callable[[], bool]:
+    """Return what stops a run after its first step."""
+    asked = itertools.count()
+    return lambda: next(asked) > 0
+
+
+def test_the_weights_of_a_run_are_the_moving_average_by_the_decay_of_its_recipe(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    run, fast = tmp_path / "run", changed(config, ema_decay=0.05)  # less than the first steps have anyway
+    saved = []
+    for number in range(3):
+        assert train(fast, material, run, resume=number > 0, should_stop=at_the_second_time()) is None
+        saved.append(load_checkpoint(run) or {})
+        assert equal(weights_of(run), saved[-1]["average"])
+    assert not equal(saved[-1]["average"], saved[-1]["network"])
+    for before, after in itertools.pairwise(saved):
+        for key, tensor in after["average"].items():
+            expected = torch.lerp(before["average"][key], after["network"][key], 0.95)
+            torch.testing.assert_close(tensor, expected, atol=1e-6, rtol=1e-5)
+    train(fast, material, run, resume=True)
+    finished = load_checkpoint(run)
+    assert finished is not None
+    assert equal(weights_of(run, "best"), finished["average"])
+
+
+def test_the_average_is_validated_on_what_is_held_out(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[dict[str, Tensor], Any]] = []
+
+    def found(network: Any, source: Any, *_: Any, **__: Any) -> tuple[float, float, dict[str, Tensor]]:
+        seen.append(({key: tensor.clone() for key, tensor in network.state_dict().items()}, source))
+        return 30.0, 5.0, {}
+
+    monkeypatch.setattr("restore.training.outcome.validate", found)
+    assert train(config, material, tmp_path / "run") is not None
+    ((average, source),) = seen
+    assert equal(average, weights_of(tmp_path / "run"))
+    assert source is material.held_out
 
 
 def test_what_drop_path_draws_is_resumed_too(config: TrainConfig, material: Material, tmp_path: Path) -> None:
@@ -310,6 +353,54 @@ def test_a_run_told_to_rewind_goes_on_with_other_samples(
     calls = 0
     with pytest.raises(DivergedError):
         train(config, material, tmp_path / "other")
+
+
+def test_a_stop_does_not_undo_a_rewind(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = itertools.count(1)
+
+    def breaks_once(*arguments: Any, **options: Any) -> tuple[float, float]:
+        number = next(numbers)
+        if number == 4:
+            raise DivergedError("the loss became nan")
+        norm = train_step(*arguments, **options)[1]
+        return (1000.0 if number == 3 else 1.0), norm
+
+    monkeypatch.setattr(loop, "train_step", breaks_once)
+    asked = iter([False, False, True])
+    run = tmp_path / "run"
+    assert train(changed(config, on_divergence="rewind"), material, run, should_stop=lambda: next(asked)) is None
+    again = iter([False, False, True])  # takes the third step, breaks at the fourth, goes back and stops there
+    rewinding = changed(config, on_divergence="rewind")
+    assert train(rewinding, material, run, resume=True, should_stop=lambda: next(again)) is None
+    saved = load_checkpoint(run)
+    assert saved is not None
+    assert (saved["step"], saved["num_rewinds"], saved["lr_scale"]) == (2, 1, 0.5)
+    assert train(changed(config, on_divergence="rewind"), material, run, resume=True) is not None
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert records[-1]["loss"] == 1.0  # the way that was left does not count
+
+
+@pytest.mark.parametrize("name", ["config.toml", "card.md", "last.safetensors", "best.safetensors"])
+def test_files_that_are_no_runs_are_not_overwritten(
+    config: TrainConfig, material: Material, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"holds {name} but no checkpoint"):
+        train(config, material, tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name in {name, "log.jsonl"}] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    train(config, material, tmp_path / "whole")
+    (tmp_path / "run").mkdir()
+    for name in ("config.toml", "data.json"):
+        (tmp_path / "run" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    assert train(config, material, tmp_path / "run") is not None
 
 
 def test_a_run_that_always_diverges_ends(
