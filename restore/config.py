@@ -189,7 +189,7 @@ def _network(value: Any) -> Any:  # noqa: ANN401  whatever the file holds
         return value
     given = dict(value)
     preset = given.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise ValueError(f"preset: {unknown(preset, PRESETS)}")
     complete = (PRESETS[preset].as_dict() if preset else {}) | given
     try:
@@ -241,7 +241,7 @@ class TrainConfig(Settings):
     data: Data = Data()
     checkpoint: Checkpoint = Checkpoint()
     ema_decay: Decay = 0.999
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**62), lt=2**62)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     on_divergence: Literal["stop", "rewind"] = "stop"

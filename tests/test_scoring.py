@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,17 @@ def test_a_stem_that_is_the_whole_name_of_a_twin_stays_apart(folders: tuple[Path
     assert pairing.only_restored == ("x.png.jpg",)
     twins = [(pair.reference.name, pair.restored.name) for pair in pairing.pairs if pair.name.startswith("x")]
     assert twins == [("x.png", "x.png"), ("x.tif", "x.tif")]
+
+
+def test_names_with_accents_are_one_name_however_they_are_stored(tmp_path: Path) -> None:
+    composed, decomposed = unicodedata.normalize("NFC", "été"), unicodedata.normalize("NFD", "été")
+    for folder, name in (("reference", composed), ("restored", decomposed)):
+        write(tmp_path / folder / f"{name}.png", picture(0))
+    pairing = pair_files(tmp_path / "reference", tmp_path / "restored")
+    ((name, reference, restored),) = ((pair.name, pair.reference, pair.restored) for pair in pairing.pairs)
+    assert name == composed
+    assert reference.name == f"{composed}.png"
+    assert restored.name == f"{decomposed}.png"
 
 
 def test_two_files_make_a_pair_whatever_their_names(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from restore.data.packs import FORMAT, MANIFEST, VERSION, decode
 from restore.data.sources import are_too_many, some_names
 from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
 from restore.images import UNREADABLE, Photo, find_images, from_float, read_photo, to_float
-from restore.images.containers import jpeg_segments
+from restore.images.containers import jpeg_segments, png_pixels_only
 from restore.images.opencv import cv2
 
 LOSSLESS = 100
@@ -240,15 +240,14 @@ def _by_pillow(pixels: np.ndarray[Any, Any], kind: str, **settings: Any) -> byte
 
 def _original(path: Path, photo: Photo) -> bytes | None:
     """Return the file's own bytes without metadata, if they decode to the same picture by what reads packs."""
-    is_bare = photo.exif is None and photo.xmp is None and photo.alpha is None
-    if not (photo.format == "jpeg" or (photo.format in ("png", "webp") and is_bare)):
+    is_bare_webp = photo.format == "webp" and photo.exif is photo.xmp is photo.icc is None
+    if photo.alpha is not None or not (photo.format in _STRIPPERS or is_bare_webp):
         return None
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; check the path and its permissions") from error
-    if photo.format == "jpeg":
-        content = _without_metadata(content)
+    content = _STRIPPERS.get(photo.format, bytes)(content)
     pixels = decode(content)
     return content if pixels is not None and np.array_equal(pixels, photo.pixels) else None
 
@@ -263,6 +262,9 @@ def _without_metadata(jpeg: bytes) -> bytes:
         elif marker == 0xD9:
             kept.append(jpeg[position:end])
     return b"".join(kept)
+
+
+_STRIPPERS = {"jpeg": _without_metadata, "png": png_pixels_only}
 
 
 def _cut(pixels: np.ndarray[Any, Any], crop: int | None) -> np.ndarray[Any, Any]:

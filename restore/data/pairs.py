@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -98,7 +99,7 @@ def _stems(photos: Photos, path: Path) -> dict[str, int]:
     """Return the indices of the pictures by path without extension."""
     stems: dict[str, int] = {}
     for index, name in enumerate(photos.names):
-        stem = PurePosixPath(name).with_suffix("").as_posix()
+        stem = unicodedata.normalize("NFC", PurePosixPath(name).with_suffix("").as_posix())
         if stem in stems:
             other = photos.names[stems[stem]]
             raise UsageError(f"{path}: {other} and {name} have the same name but for the extension; keep one of them")

@@ -69,6 +69,9 @@ PositiveRange = Annotated[
     tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
     AfterValidator(_ordered),
 ]
+AnxietyRange = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_ordered)
+]
 PhotonRange = Annotated[
     tuple[
         Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)], Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)]
@@ -337,7 +340,7 @@ class MotionBlur(_Step):
     highlights: Probability = 0.0
     frame: Annotated[int, Field(ge=0)] = 0
     display: Probability = 0.0
-    anxiety: PositiveRange = ANXIETY
+    anxiety: AnxietyRange = ANXIETY
     reference: Reference = "mean"
     frames: OddRange | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import unicodedata
 from pathlib import PurePath
 
 import torch
@@ -27,7 +28,7 @@ def generator_for(seed: int, name: PurePath) -> torch.Generator:
     >>> generator_for(7, PurePath("b/a.png")).initial_seed() == generator_for(7, PurePath("b/a.tif")).initial_seed()
     True
     """
-    key = f"{seed}/".encode() + os.fsencode(name.with_suffix("").as_posix())
+    key = f"{seed}/".encode() + os.fsencode(unicodedata.normalize("NFC", name.with_suffix("").as_posix()))
     digest = hashlib.blake2b(key, digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 

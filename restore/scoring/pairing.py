@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,8 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
     for path in find_images(folder, on_skip=skip):
         if inside and is_elsewhere(path.parent):
             continue
-        by_stem.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        by_stem.setdefault(unicodedata.normalize("NFC", stem), []).append(path)  # systems store accents in two ways
     shared = [paths for paths in by_stem.values() if len(paths) > 1]
     twins = {path.relative_to(folder).as_posix(): paths for paths in shared for path in paths}
     files = {name: folder / name for name in twins}

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
 from restore.data import Tolerant, describe, open_pairs, open_photos, pack
@@ -88,6 +89,18 @@ def test_a_jpeg_goes_in_as_it_is_but_for_its_metadata(folder: Path, tmp_path: Pa
     assert entry["bytes"] < (folder / "set" / "b.jpg").stat().st_size
     assert b"taken at home" in (folder / "set" / "b.jpg").read_bytes()
     assert b"taken at home" not in (tmp_path / "pack.tar").read_bytes()
+
+
+def test_a_png_goes_in_as_it_is_but_for_its_metadata(folder: Path, tmp_path: Path) -> None:
+    texts = PngInfo()
+    texts.add_text("Author", "a secret address")
+    Image.fromarray(photograph()[:40, :60]).save(folder / "text.png", pnginfo=texts)
+    assert b"secret" in (folder / "text.png").read_bytes()
+    assert pack(folder, tmp_path / "pack.tar", max_bytes=10**6).quality == 100
+    assert b"secret" not in (tmp_path / "pack.tar").read_bytes()
+    photos, packed = open_photos(folder), open_photos(tmp_path / "pack.tar")
+    index = list(photos.names).index("text.png")
+    assert torch.equal(packed.read(index), photos.read(index))
 
 
 def test_the_same_folder_gives_the_same_bytes_and_licences_go_along(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def test_pairs_are_matched_whatever_the_extension(noise: Noise, write: Write, tm
     for index in range(3):
         assert pairs.degraded.name(index)[:-4] == pairs.name(index)[:-4]
         assert torch.equal(*pairs.read(index))
+
+
+def test_names_with_accents_are_one_name_however_they_are_stored(noise: Noise, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "noisy" / unicodedata.normalize("NFC", "été.png"), noise(20, 30))
+    write(tmp_path / "clean" / unicodedata.normalize("NFD", "été.png"), noise(20, 30))
+    assert len(open_pairs(tmp_path / "noisy", tmp_path / "clean")) == 1
 
 
 def test_pictures_without_partner_are_listed(noise: Noise, write: Write, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from pathlib import PurePath
 
 import numpy as np
@@ -48,6 +49,9 @@ def test_generator_depends_on_seed_and_name_alone() -> None:
 def test_generator_takes_any_file_name() -> None:
     generator_for(0, PurePath(os.fsdecode(b"caf\xe9.png")))
     generator_for(0, PurePath("π 漢字.png"))
+    composed, decomposed = unicodedata.normalize("NFC", "été"), unicodedata.normalize("NFD", "été")
+    one, other = (generator_for(0, PurePath(name)) for name in (composed, decomposed))
+    assert one.initial_seed() == other.initial_seed()
 
 
 def test_the_input_and_the_global_random_state_are_left_alone() -> None:
