@@ -400,14 +400,14 @@ def _note_of_failures(failures_TN: Tensor) -> tuple[str, ...]:
 
 def _tlc_px(network: nn.Module, info: WeightsInfo | None, tlc: LocalStatistics) -> int | None:
     """Return the side of the surroundings that channel attention averages over, None for whole pictures."""
-    said = info.tlc_px if info is not None else None
+    said, fitting = (info.tlc_px, info.tlc_px_of_training) if info is not None else (None, None)
     if tlc is LocalStatistics.OFF or (tlc is LocalStatistics.AUTO and said is None):
         return None
     if not isinstance(network, NAFNet) or not network.config.averages_globally:
         if tlc is LocalStatistics.ON:
             raise UsageError("tlc on: these weights do not average over whole pictures; leave it out")
         return None
-    return said or PUBLISHED_TLC_PX
+    return said or fitting or PUBLISHED_TLC_PX
 
 
 def check_settings(tile: int | Literal["auto", "off"], ensemble: int | None) -> None:

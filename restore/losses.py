@@ -46,7 +46,9 @@ def psnr_loss(restored: Tensor, reference: Tensor, eps: float = 1e-4) -> Tensor:
 
 
 def fft_loss(restored: Tensor, reference: Tensor) -> Tensor:
-    """Return the mean distance of the orthonormal Fourier transforms of two (N,C,H,W) tensors, in float32.
+    """Return the mean absolute difference of the orthonormal Fourier transforms of two (N,C,H,W) tensors, in float32.
+
+    Real and imaginary parts count by themselves, over the half-plane of frequencies that a real transform has.
 
     References:
         Cho, Ji, Hong, Jung, Ko 2021, "Rethinking Coarse-to-Fine Approach in Single Image Deblurring",

@@ -82,6 +82,15 @@ class WeightsInfo:
         return self.document.get("tlc_px")
 
     @property
+    def tlc_px_of_training(self) -> int | None:
+        """Side of the surroundings under TLC that goes with the training patches; None where the file does not say."""
+        try:
+            patches = self.document["training"]["config"]["patches"]
+            return 3 * max(int(stage["size"]) for stage in patches) // 2
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
     def ensemble(self) -> int:
         """How many orientations of a picture they are meant to restore and average."""
         return int(self.document.get("ensemble", 1))

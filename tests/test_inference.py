@@ -286,6 +286,15 @@ def test_tlc_is_as_the_weights_say_unless_asked(said: int | None, tlc: str, expe
     assert Restorer(*tlc_net(said), tlc=tlc).tlc_px == expected
 
 
+def test_tlc_that_is_asked_for_fits_the_patches_of_the_training() -> None:
+    network, _ = tlc_net()
+    patches = [{"start": 0.0, "size": 64}, {"start": 0.5, "size": 128}]
+    document = {"training": {"config": {"patches": patches}}}
+    assert Restorer(network, WeightsInfo(Path("own"), document, 0, 0), tlc="on").tlc_px == 192
+    assert Restorer(network, WeightsInfo(Path("own"), document, 0, 0)).tlc_px is None
+    assert Restorer(network, WeightsInfo(Path("own"), document | {"tlc_px": 80}, 0, 0), tlc="on").tlc_px == 80
+
+
 def test_tlc_averages_around_each_pixel_where_the_picture_is_larger() -> None:
     network, info = tlc_net(base_px=64)
     local, everywhere = Restorer(network, info), Restorer(network, info, tlc="off")
@@ -335,6 +344,14 @@ def test_a_picture_that_tlc_would_spoil_is_restored_without_it_and_this_is_said(
     _, notes = restorer.restore(ordinary)  # the next picture gets its local averages again
     assert notes == ()
     assert np.abs(restorer(ordinary) - plain(ordinary)).max() > 1e-4
+
+
+def test_factors_up_to_thrice_the_global_ones_are_no_reason_to_do_without_tlc() -> None:
+    network, info = tlc_net()
+    dim = np.maximum(lamp_in_the_dark(64, 384), np.float32(0.06))
+    _, notes = Restorer(network, info, tile="off").restore(dim)
+    assert notes == ()
+    assert 1 < network.statistics_disagreement() < 2
 
 
 def test_half_precision_has_the_guard_too() -> None:

@@ -32,7 +32,7 @@ Reference = Literal["mean", "middle"]  # position of the sharp picture
 
 NUM_POINTS = 65  # of a path, at equal times
 ANXIETY = (0.003, 0.3)  # from nearly straight to a tangle
-SPACING_PX = 0.9  # between two positions that are averaged, at most; from 1 on an edge would show as many
+SPACING_PX = 0.9  # between two positions that are averaged, about; from 1 on an edge would show as many
 SATURATED = 0.955  # linear light, 0.98 in sRGB: from here on a sensor may have hidden how bright a lamp is
 
 _FINE_PX = 0.125  # between two positions that make a kernel
@@ -252,8 +252,8 @@ def brighten_highlights(light: Tensor, gain: float) -> Tensor:
 def motion_blur(light: Tensor, motion: Motion, layer: Layer | None = None, exposure: Exposure = OPEN_SHUTTER) -> Tensor:
     """Return the mean of what a moving camera sees; beyond the borders lies the mirror image.
 
-    While the shutter is open no pixel moves by more than 0.9 px between two positions. The picture is read between
-    pixels at twice its resolution, since bilinear reading alone would soften it.
+    While the shutter is open pixels move by about 0.9 px between two positions, 1.2 where their speed changes. The
+    picture is read between pixels at twice its resolution, since bilinear reading alone would soften it.
 
     Args:
         light: (C,H,W), linear, from 1×1 upwards.

@@ -183,7 +183,8 @@ class SCA(nn.Sequential):
 
     Args:
         channels: C.
-        window: side of the surroundings in pixels of the map; None for a global average, as published.
+        window: side of the surroundings in pixels of the map, which cells make up to half as large again; None for a
+            global average, as published.
 
     Attributes:
         limit: what the factors stay within, by a tanh; None for unbounded ones, as published. The factors multiply a

@@ -18,6 +18,7 @@ from restore.models.deformable import OFFSETS
 from restore.models.layers import ACTIVATIONS, NORMS, SCA, enlarged, halved, mirrored_to_multiple
 
 # parts that start at zeros, so that trained weights can get them
+MAX_WIDTH = 4096
 ADDITIONS = ("noise_level.", "coarse_intro.", "blend.")
 
 
@@ -126,7 +127,8 @@ class NAFNetConfig:
         channels: of the picture.
         padding: how sizes are completed to a multiple of stem·2^levels; `constant` (zeros) as published;
             `reflect` continues the noise as noise, where repeated pixels would be taken for streaks.
-        sca_window: side in pixels of the picture over which channel attention averages; None for all of it.
+        sca_window: side in pixels of the picture over which channel attention averages, up to half as large again (see
+            `SCA`); None for all of it.
         sca_limit: what the factors of channel attention stay within; None for unbounded ones, as published.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
         scales: sizes of the picture, each half the next, that the same weights restore from the smallest up; each takes
@@ -149,7 +151,7 @@ class NAFNetConfig:
         _check_types(self)
         if len(self.encoder) != len(self.decoder):
             raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
-        if self.width < 1 or self.channels < 1 or self.padding not in ("constant", "reflect"):
+        if not 1 <= self.width <= MAX_WIDTH or self.channels < 1 or self.padding not in ("constant", "reflect"):
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
         if self.scales < 1:
             raise ValueError(f"a network restores at 1 scale or more, not {self.scales}")
