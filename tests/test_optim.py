@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,13 @@ def test_the_moving_average_follows_the_network() -> None:
     start = average.weight.detach().clone()
     update_ema(average, network, step=10**6, decay=0.9)
     assert torch.allclose(average.weight, 0.9 * start + 0.1 * network.weight)
+    average = copy.deepcopy(network)
+    nn.init.zeros_(average.weight)
+    update_ema(average, network, step=0, decay=0.9)  # a tenth of the old at once: the first weights are random
+    assert torch.allclose(average.weight, 0.9 * network.weight)
+    nn.init.zeros_(average.weight)
+    update_ema(average, network, step=8, decay=0.9)
+    assert torch.allclose(average.weight, 0.5 * network.weight)
 
 
 def test_stable_decay_is_constant_and_then_falls_to_zero() -> None:

@@ -23,6 +23,8 @@ SMALL: dict[str, Any] = {"kind": "lka", "kernel_size": 7, "dilation": 2, "expans
 DEFORMABLE = SMALL | {"attention": "deformable_lka"}
 BLOCKS: dict[str, dict[str, Any]] = {
     "lka": SMALL,
+    "lka 21, d 3": SMALL | {"kernel_size": 21, "dilation": 3},
+    "lka 13, d 4": SMALL | {"kernel_size": 13, "dilation": 4},
     **{f"lska {k}": SMALL | {"attention": "lska", "kernel_size": k} for k in LSKA_KERNELS},
     "deformable": DEFORMABLE,
     "deformable, modulated": DEFORMABLE | {"modulated": True},
@@ -36,6 +38,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
     "naf": {},
     "naf, group norm": {"norm": "group"},
     "drop-path": {"drop_path": 0.2},
+    "lka, drop-path": SMALL | {"drop_path": 0.2},
 }
 
 
@@ -161,11 +164,33 @@ def test_local_statistics_change_nothing_where_they_cover_the_map_or_a_window_wa
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_gradients_of_a_block_are_right(name: str) -> None:
-    block = Stage(1, **BLOCKS[name]).build(2, window=4).eval().double()
+    block = Stage(1, **BLOCKS[name]).build(2, window=4).double()
     randomise(block)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 2, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, *_: block(x), (x, *block.parameters()), fast_mode=True)
+
+    def trained(x: Tensor, *_: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # drop-path draws
+            return torch.as_tensor(block(x))
+
+    assert torch.autograd.gradcheck(trained, (x, *block.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_gradients_of_a_block_in_bfloat16_are_close(name: str) -> None:
+    block = Stage(1, **BLOCKS[name]).build(4, window=4).eval()
+    randomise(block)
+    x = torch.randn(1, 4, 17, 13, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for enabled in (False, True):
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = block(x)
+        y.float().square().mean().backward()
+        found = [parameter.grad for parameter in block.parameters()]
+        gradients.append(torch.cat([gradient.flatten() for gradient in found if gradient is not None]))
+    assert (gradients[1] - gradients[0]).norm() < 0.1 * gradients[0].norm()
 
 
 @pytest.mark.parametrize("name", BLOCKS)

@@ -306,6 +306,18 @@ def test_motion_blur_is_that_of_the_functions(display: float, highlights: float)
     torch.testing.assert_close(motion(7, 7, **settings).degrade(picture(), seeded(4)), expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("layers", "least", "most"), [(0.0, 0, 0), (0.3, 5, 25), (1.0, 36, 40)])
+def test_something_in_front_moves_by_itself_with_its_probability(layers: float, least: int, most: int) -> None:
+    stripes = (torch.arange(96) // 4 % 2).float().expand(1, 96, 96).contiguous()
+    steps = motion(2, 30, rotation=0, zoom=0, display=1, layers=layers)
+    num_uneven = 0
+    for seed in range(40):
+        inner = steps.degrade(stripes, seeded(seed))[0, 16:-16, 16:-16]
+        contrasts = inner.unfold(0, 16, 16).unfold(1, 16, 16).std((2, 3))
+        num_uneven += bool(contrasts.max() - contrasts.min() > 0.02)
+    assert least <= num_uneven <= most
+
+
 @pytest.mark.parametrize("turning", [0.0, 0.3])
 def test_motion_blur_is_as_tangled_as_it_is_told_and_refers_to_the_moment_it_is_told(turning: float) -> None:
     def blurred(**settings: Any) -> torch.Tensor:

@@ -63,6 +63,20 @@ def test_paths_go_from_straight_to_tangled_with_anxiety() -> None:
     assert extent(0.3) < 0.5
 
 
+def test_the_more_restless_a_path_the_more_often_it_goes_back() -> None:
+    def share_that_goes_back(anxiety: float) -> float:
+        num = 0
+        for seed in range(100):
+            steps = trajectory(seeded(seed), 1.0, (anxiety, anxiety)).diff(dim=0)
+            directions = steps / steps.norm(dim=1, keepdim=True)
+            num += bool(((directions[1:] * directions[:-1]).sum(1) < -0.7).any())
+        return num / 100
+
+    assert share_that_goes_back(0.003) < 0.05
+    assert 0.04 < share_that_goes_back(0.03) < 0.2  # 0.3 % of 64 steps are jerks, half of which go back so sharply
+    assert share_that_goes_back(0.1) > 0.15
+
+
 @pytest.mark.parametrize("length", [-1.0, math.nan, math.inf])
 def test_bad_lengths(length: float) -> None:
     with pytest.raises(ValueError, match="from 0 pixels upwards"):
@@ -197,6 +211,42 @@ def test_reading_between_pixels_hardly_softens() -> None:
     blurred = motion_blur(image, Motion(positions, 1e5, (20.0, 20.0)))
     sharpest = blurred.diff(dim=2).abs().mean() / image.diff(dim=2).abs().mean()
     assert sharpest > 0.85
+
+
+def place_of(pixel: tuple[float, float], position: list[float], focal_px: float = 500.0) -> tuple[float, float]:
+    """Return where a camera at a position sees what a still one sees at a pixel, both relative to the axis."""
+    positions = torch.tensor([position, [0, 0, 0, 0]], dtype=torch.float64)
+    maps = Motion(positions, focal_px, (40.0, 30.0)).homographies()
+    assert torch.allclose(maps[1], torch.eye(3, dtype=torch.float64), atol=1e-12)
+    across, down, depth = maps[0] @ torch.tensor([pixel[0] + 40, pixel[1] + 30, 1], dtype=torch.float64)
+    return float(across / depth) - 40, float(down / depth) - 30
+
+
+def test_roll_turns_around_the_axis_and_zoom_stretches_from_it() -> None:
+    assert place_of((20, 0), [0, 0, math.pi / 6, 0]) == pytest.approx((20 * math.sqrt(0.75), 10))
+    assert place_of((20, -12), [0, 0, 0, math.log(1.25)]) == pytest.approx((25, -15))
+    assert place_of((0, 0), [0, 0, 0.7, 0.3]) == pytest.approx((0, 0))
+
+
+def test_a_turn_moves_by_focal_length_and_most_far_from_the_axis() -> None:
+    for focal_px in (300.0, 900.0):
+        for pixel in (0.0, 200.0):
+            turned = focal_px * math.tan(math.atan(pixel / focal_px) + 0.02)
+            assert place_of((pixel, 0), [0.02, 0, 0, 0], focal_px) == pytest.approx((turned, 0))
+            assert place_of((0, pixel), [0, 0.02, 0, 0], focal_px) == pytest.approx((0, turned))
+
+
+def test_roll_and_zoom_are_drawn_as_strong_as_they_are_told() -> None:
+    def strengths(rotation: float, zoom: float) -> Tensor:
+        drawn = [draw_motion(seeded(seed), 10.0, (64, 64), rotation=rotation, zoom=zoom) for seed in range(40)]
+        edge = torch.tensor([500.0, 500.0, 32.0, 32.0])  # so much a unit moves a pixel at the edge, about
+        return torch.stack([(motion.positions * edge).diff(dim=0).abs().sum(0) for motion in drawn]).mean(0)
+
+    assert strengths(rotation=0, zoom=0)[2:].tolist() == [0, 0]
+    mild, strong = strengths(rotation=0.3, zoom=0.1), strengths(rotation=3.0, zoom=1.0)
+    assert 0.3 < mild[2] < 3 * 0.3 * 10
+    assert 0.1 < mild[3] < 3 * 0.1 * 10
+    assert (strong[2:] > 2 * mild[2:]).all()
 
 
 @pytest.mark.parametrize("frame", [0, 1280])

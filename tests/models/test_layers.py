@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import pytest
@@ -353,3 +354,37 @@ def test_a_picture_is_mirrored_as_often_as_it_takes() -> None:
     assert done[0, 0, :, 0].tolist() == [1, 4, 1, 4, 1, 4, 1, 4]
     assert (mirrored_to_multiple(torch.full((1, 1, 1, 1), 7.0), 4) == 7).all()
     assert mirrored_to_multiple(done, 8) is done
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("window", "cell", "num_cells"), [(12, 4, 3), (6, 2, 3), (16, 4, 5), (2, 1, 3)])
+def test_a_window_averages_over_cells_and_goes_smoothly_from_one_to_the_next(
+    window: int, cell: int, num_cells: int
+) -> None:
+    attention = SCA(1, window)
+    for parameter, value in zip(attention.parameters(), (1.0, 0.0), strict=True):
+        parameter.fill_(value)
+    height, width = 40, 48
+    x = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
+    factors = attention(x)[0, 0].double()
+    cells = x[0, 0].double().view(height // cell, cell, width // cell, cell).mean((1, 3))
+    reach = num_cells // 2
+
+    def mean_around(row: int, column: int) -> torch.Tensor:
+        rows = slice(max(0, row - reach), row + reach + 1)
+        return cells[rows, max(0, column - reach) : column + reach + 1].mean()
+
+    means = torch.stack(
+        [torch.stack([mean_around(i, j) for j in range(cells.shape[1])]) for i in range(cells.shape[0])]
+    )
+    for y, z in [(0, 0), (7, 9), (20, 21), (23, 30), (39, 47), (cell, 2 * cell), (38, 3)]:
+        down, across = ((place + 0.5) / cell - 0.5 for place in (y, z))
+        i, j = math.floor(down), math.floor(across)
+        expected = sum(
+            weight_down
+            * weight_across
+            * means[min(max(row, 0), len(means) - 1), min(max(column, 0), means.shape[1] - 1)]
+            for row, weight_down in ((i, 1 - down + i), (i + 1, down - i))
+            for column, weight_across in ((j, 1 - across + j), (j + 1, across - j))
+        )
+        assert float(factors[y, z]) == pytest.approx(float(expected), abs=1e-5)

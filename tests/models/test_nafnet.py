@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore.models import ARCHITECTURES, PRESETS, NAFNet, NAFNetConfig
-from restore.models.layers import SCA
+from restore.models.attention import LSKA_KERNELS
+from restore.models.blocks import LKABlock, NAFBlock
+from restore.models.deformable import DeformableDepthwiseConv2d
+from restore.models.layers import ACTIVATIONS, NORMS, SCA, DepthwiseConv2d, SimpleGate
 from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_gopro, nafnet_sidd
 from restore.weights import load_weights
 
@@ -191,6 +194,82 @@ def test_a_network_that_is_told_nothing_equals_one_that_cannot_be_told() -> None
 
 
 @torch.no_grad()
+def block_of(**settings: Any) -> Any:
+    """Return the block that a stage of these settings is built of."""
+    return Stage(1, **settings).build(4, window=6)[0]
+
+
+@pytest.mark.parametrize("kind", ["naf", "lka"])
+def test_norm_and_drop_path_of_a_stage_reach_its_blocks(kind: str) -> None:
+    for norm, build in NORMS.items():
+        block = block_of(kind=kind, norm=norm, drop_path=0.3)
+        assert isinstance(block, NAFBlock if kind == "naf" else LKABlock)
+        assert type(block.norm1) is type(block.norm2) is type(build(4))
+        assert block.drop_path.probability == 0.3
+    assert block_of(kind="naf").sca.window == 6
+    assert block_of(kind="lka", attention="sca").lka.window == 6
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_activation_of_a_stage_reaches_attention_and_feed_forward(activation: str) -> None:
+    expected = type(ACTIVATIONS[activation]())
+    for feed_forward in ("mlp", "geglu", "gated"):
+        block = block_of(kind="lka", activation=activation, feed_forward=feed_forward)
+        assert type(block.activation) is expected
+        assert type(block.gate if feed_forward == "mlp" else block.gate.activation) is expected
+
+
+@pytest.mark.parametrize(
+    ("feed_forward", "num_halves", "has_depthwise"),
+    [("mlp", 1, True), ("geglu", 2, False), ("gated", 2, True), ("simple_gate", 2, False)],
+)
+def test_the_feed_forward_of_a_stage_is_the_one_it_names(
+    feed_forward: str, num_halves: int, *, has_depthwise: bool
+) -> None:
+    block = block_of(kind="lka", feed_forward=feed_forward, expansion=3, inner_skip=False)
+    assert block.expand.out_channels == 3 * 4 * num_halves
+    assert isinstance(block.depthwise, DepthwiseConv2d) == has_depthwise
+    assert isinstance(block.gate, SimpleGate) == (num_halves == 2)
+    assert feed_forward != "simple_gate" or isinstance(block.gate.activation, nn.Identity)
+    assert not block.inner_skip
+    assert block_of(kind="lka").inner_skip
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "dilation", "local", "spread"), [(21, 3, 5, 7), (35, 4, 7, 9), (13, 2, 3, 7), (7, 1, 1, 7)]
+)
+def test_k_and_d_of_a_stage_make_the_kernels_of_its_attention(
+    kernel_size: int, dilation: int, local: int, spread: int
+) -> None:
+    for attention in ("lka", "deformable_lka"):
+        lka = block_of(kind="lka", attention=attention, kernel_size=kernel_size, dilation=dilation).lka
+        assert lka.local.kernel_size == (local, local)
+        assert lka.spread.kernel_size == (spread, spread)
+        assert lka.local.dilation == (1, 1)
+        assert lka.spread.dilation == ((dilation, dilation) if spread > 1 else (1, 1))
+        assert isinstance(lka.local, DeformableDepthwiseConv2d) == (attention == "deformable_lka")
+
+
+@pytest.mark.parametrize(("kernel_size", "kernels"), LSKA_KERNELS.items())
+def test_k_of_a_stage_makes_the_rows_and_columns_of_lska(kernel_size: int, kernels: tuple[int, int, int]) -> None:
+    lska = block_of(kind="lka", attention="lska", kernel_size=kernel_size).lka
+    local, spread, dilation = kernels
+    assert [conv.kernel_size for conv in lska.local] == [(1, local), (local, 1)]
+    assert [conv.kernel_size for conv in lska.spread] == [(1, spread), (spread, 1)]
+    assert [conv.dilation for conv in lska.spread] == [(1, dilation), (dilation, 1)]
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize(("offsets", "prediction"), [("dense", nn.Conv2d), ("separable", nn.Sequential)])
+def test_offsets_and_factors_of_a_stage_are_predicted_as_it_says(
+    offsets: str, prediction: type[nn.Module], *, modulated: bool
+) -> None:
+    lka = block_of(kind="lka", attention="deformable_lka", offsets=offsets, modulated=modulated).lka
+    for conv, num_taps in ((lka.local, 25), (lka.spread, 49)):
+        assert type(conv.predict) is prediction
+        assert conv.predict(torch.zeros(1, 4, 8, 8)).shape[1] == (3 if modulated else 2) * num_taps
+
+
 def test_a_batch_of_told_and_untold_pictures_equals_the_pictures_alone() -> None:
     told = told_network()
     image, sigma = picture(3, 3, 18, 21), torch.tensor([0.1, -1.0, 0.0])
