@@ -151,6 +151,7 @@ class Restorer:
         is_global = isinstance(network, NAFNet) and network.config.is_global
         self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
         self.tlc_px = _tlc_px(network, info, LocalStatistics(tlc))
+        self._tile_sizes: dict[tuple[int, ...], int] = {}  # by number and size of pictures
         self.num_scales = network.config.scales if isinstance(network, NAFNet) else 1
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):
@@ -234,12 +235,14 @@ class Restorer:
         clip: bool,
         on_progress: Callable[[float], None] | None,
     ) -> tuple[Tensor, tuple[str, ...]]:
-        size = self._tile_size(len(source), *source.shape[-2:])
+        shape = source.shape[0], *source.shape[-2:]
+        size = self._tile_sizes.get(shape) or self._tile_size(*shape)
         while True:
+            self._tile_sizes[shape] = size  # the frames of a video get the same tiles, and flicker nowhere
             try:
                 work = _Work(self._num_pixels(source, size), on_progress)
                 return self._restore_tiled(source, size, work, sigma=sigma, strength=strength, clip=clip)
-            except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if size <= MIN_TILE:
@@ -357,7 +360,7 @@ class Restorer:
         return Tiling(rounded(size), min(shared, rounded(size) - self.multiple), self.multiple)
 
     def _tile_size(self, num: int, height: int, width: int) -> int:
-        """Return the side of the tiles, halved where memory is short: equal pictures nearly always get equal ones."""
+        """Return the side of the tiles, halved where memory is short."""
         if isinstance(self.tile, int):
             return self.tile
         size = max(height, width)

@@ -2,6 +2,7 @@
 
     python scripts/evaluate.py denoise-fast runs/my-run --peers            colour Gaussian noise on CBSD68
     python scripts/evaluate.py denoise-fast --pairs FOLDER                 real pairs: clean/ and noisy/, or sharp/ and blur/
+    python scripts/evaluate.py deblur --chain shake defocus gaussian noisy-shake         blur that is drawn
     python scripts/evaluate.py MODEL --chain '{"steps": [{"kind": "defocus-blur", "radius": [2, 4]}]}'
     python scripts/evaluate.py denoise --patterns --chain '{"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]}'
     python scripts/evaluate.py denoise --ensemble 4                        the mean over four orientations
@@ -30,7 +31,7 @@ import numpy as np
 import torch
 from benchmarking import Clock, hardware, peak_bytes, use_threads
 from peers import PEERS, PSF, Method, MissingPeerError, deblurring_peers
-from protocols import CBSD68, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs, patterns
+from protocols import CBSD68, CHAINS, SHARED, Pixels, Protocol, Sample, chained, gaussian, pairs, patterns
 from pydantic import ValidationError
 from score_tables import INPUT, PictureScore, Report, Score, document, markdown
 
@@ -176,14 +177,22 @@ def _protocols(options: argparse.Namespace) -> list[Protocol]:
     if options.pairs is not None:
         return [pairs(options.pairs, options.limit)]
     if options.chain is not None:
-        try:
-            chain = Chain.model_validate_json(options.chain)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            raise UsageError(f"--chain: {place}: {problem['msg']}") from error
-        return [patterns(chain, options.limit) if options.patterns else chained(options.folder, chain, options.limit)]
+        chains = map(_chain, options.chain)
+        if options.patterns:
+            return [patterns(chain, options.limit) for chain in chains]
+        return [chained(options.folder, chain, options.limit) for chain in chains]
     return [gaussian(options.folder, sigma, options.limit) for sigma in options.sigma]
+
+
+def _chain(name_or_json: str) -> Chain:
+    if name_or_json in CHAINS:
+        return CHAINS[name_or_json]
+    try:
+        return Chain.model_validate_json(name_or_json)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"--chain: {place}: {problem['msg']}; there are {', '.join(CHAINS)}") from error
 
 
 def _wanted_peers(options: argparse.Namespace, task: Task) -> dict[str, Build]:
@@ -227,7 +236,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--pairs", type=Path, metavar="DIR", help="real pairs instead: clean/ and noisy/, or sharp/, blur/"
     )
-    what.add_argument("--chain", metavar="JSON", help="degrade the folder by this chain of steps instead")
+    what.add_argument(
+        "--chain", nargs="+", metavar="NAME|JSON", help=f"degrade the folder by these: {', '.join(CHAINS)}, or steps"
+    )
     parser.add_argument("--patterns", action="store_true", help="drawn repeated patterns in place of a folder")
     parser.add_argument("--limit", type=_positive, metavar="N", help="take the first N pictures only")
     parser.add_argument("--told", action="store_true", help="tell our networks σ")

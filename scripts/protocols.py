@@ -120,6 +120,20 @@ def pairs(folder: Path, limit: int | None = None) -> Protocol:
     return Protocol(folder.name, f"{worse} → {better}", text, LAYOUTS[found], None, samples)
 
 
+def _shaken(*more: dict[str, object]) -> Chain:
+    shake = {"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}
+    return Chain.model_validate({"steps": [shake, *more]})
+
+
+CHAINS = {
+    "shake": _shaken(),
+    "defocus": Chain.model_validate({"steps": [{"kind": "defocus-blur", "radius": [1, 4]}]}),
+    "gaussian": Chain.model_validate({"steps": [{"kind": "gaussian-blur", "sigma": [1, 2]}]}),
+    "noisy-shake": _shaken({"kind": "gaussian-noise", "sigma": [8, 8]}),
+}
+"""Blur that is drawn, by the names that `evaluate.py --chain` takes."""
+
+
 def chained(folder: Path, chain: Chain, limit: int | None = None) -> Protocol:
     """Return the protocol of synthetic degradations, such as a blur.
 

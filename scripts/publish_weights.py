@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from evaluate import evaluate, load_lpips, our_method
 from peers import Method
-from protocols import CBSD68, REAL_PAIRS, Protocol, chained, gaussian, pairs, patterns
+from protocols import CBSD68, CHAINS, REAL_PAIRS, Protocol, chained, gaussian, pairs, patterns
 from safetensors.torch import load_file
 from score_tables import INPUT, OUTPUT, PROTOCOL, Score
 from torch import Tensor, nn
@@ -56,8 +56,7 @@ WORST_CHANGE_DB = -0.2  # of a single real picture to be deblurred: weights that
 SOUNDNESS_WORTH_DB = 0.05  # that weights may score less which fail on fewer drawn patterns
 SHARP_DB = 38.0  # that sharp pictures must keep when they are deblurred: nothing may be invented
 NOISE = Chain.model_validate({"steps": [{"kind": "gaussian-noise", "sigma": [15, 15]}]})
-SHAKE = Chain.model_validate({"steps": [{"kind": "motion-blur", "length": [3, 20], "rotation": 0, "zoom": 0}]})
-ON_PATTERNS = {Task.DENOISE: NOISE, Task.DEBLUR: SHAKE}
+ON_PATTERNS = {Task.DENOISE: NOISE, Task.DEBLUR: CHAINS["shake"]}
 
 
 @dataclass(frozen=True)
@@ -336,7 +335,9 @@ def score(path: Path, task: Task, options: Options, *, only: str | None = None) 
         scores["patterns"] = before_and_after(blind, patterns(ON_PATTERNS[task], options.limit), lpips)
     if options.folder.is_dir() and not only:
         if task is Task.DEBLUR:
-            scores["synthetic"] = before_and_after(blind, chained(options.folder, SHAKE, options.limit), lpips)
+            scores["synthetic"] = before_and_after(
+                blind, chained(options.folder, CHAINS["shake"], options.limit), lpips
+            )
         found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit), lpips=lpips)
         scores["clean"] = {"folder": options.folder.name, **_recorded(found["restored"])}
     return scores

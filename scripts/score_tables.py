@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ class Report:
     """Everything that is printed.
 
     Args:
-        protocols: one or several noise levels, one set of pairs, or one folder degraded by a chain.
+        protocols: one or several noise levels, one set of pairs, or one folder degraded by one or several chains.
         scores: of each protocol, by method, those of the input first.
         memory: peak in MiB, by method.
         left_out: methods and metrics by name, and why.
@@ -137,8 +138,12 @@ def markdown(report: Report) -> str:
     if first.task is Task.DENOISE and first.sigma is None:
         lines.append("Methods that must be told σ get the true one of each picture, which no user knows")
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out.items()]
-    table = _table_by_condition(report) if first.sigma is not None else _table_before_after(report)
-    return "\n".join(lines) + "\n\n" + table
+    if first.sigma is not None:
+        return "\n".join([*lines, "", _table_by_condition(report)])
+    for protocol, of_protocol in zip(report.protocols, report.scores, strict=True):
+        lines += [] if protocol is first else ["", f"{protocol.text}:"]
+        lines += ["", _table_before_after(report, protocol, of_protocol)]
+    return "\n".join(lines)
 
 
 def _table_by_condition(report: Report) -> str:
@@ -153,9 +158,8 @@ def _table_by_condition(report: Report) -> str:
     return markdown_table([*header, *_cost_heads(report)], rows)
 
 
-def _table_before_after(report: Report) -> str:
-    (scores,) = report.scores
-    header = [report.protocols[0].condition, "PSNR dB", "gain dB", "worst picture", "SSIM"]
+def _table_before_after(report: Report, protocol: Protocol, scores: Mapping[str, Score]) -> str:
+    header = [protocol.condition, "PSNR dB", "gain dB", "worst picture", "SSIM"]
     rows = []
     for name, score in scores.items():
         gains = [] if name == INPUT else score.gains_db(scores[INPUT])
@@ -215,6 +219,7 @@ def _entry(report: Report, index: int, score: Score) -> dict[str, Any]:
     return {
         "model": score.model,
         "condition": report.protocols[index].condition,
+        "protocol": report.protocols[index].text,
         "sigma": report.protocols[index].sigma,
         "psnr_db": _finite(score.psnr_db),
         "num_identical": score.num_identical,

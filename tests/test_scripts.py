@@ -162,6 +162,25 @@ def test_the_noise_is_the_same_each_time_and_not_clipped(small: Path) -> None:
     assert residual.std() * 255 == pytest.approx(50, rel=0.02)
 
 
+def test_chains_have_names(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "--peer",
+        "unsupervised Wiener, gaussian:1.5",
+        "--folder",
+        str(small),
+        "--limit",
+        "1",
+        "--lpips",
+        "none",
+    ]
+    assert evaluate([*arguments, "--chain", *protocols.CHAINS]) == 0
+    out = capsys.readouterr().out
+    for told in ("motion-blur", "defocus-blur", "gaussian-blur", "gaussian-noise"):
+        assert told.replace("-", " ") in out.replace("-", " ").lower(), told
+    assert evaluate([*arguments, "--chain", "shaken"]) == 1
+    assert "there are shake, defocus, gaussian, noisy-shake" in capsys.readouterr().err
+
+
 def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
     chain = Chain.model_validate({"steps": [{"kind": "gaussian-blur", "sigma": [1, 2]}, JPEG]})
     protocol = protocols.chained(small, chain, limit=1)

@@ -49,7 +49,11 @@ NumFrames = Annotated[
 ]
 FrameStep = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="From one mean of frames to the next; N of --num-frames if absent."),
+    typer.Option(metavar="N", min=1, help="From one mean of frames to the next; as many as one takes if absent."),
+]
+FrameSkip = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="From one frame of a mean to the next; 1 for consecutive ones if absent."),
 ]
 CameraNoise = Annotated[
     float | None,
@@ -84,6 +88,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     blades: Blades = None,
     num_frames: NumFrames = None,
     frame_step: FrameStep = None,
+    frame_skip: FrameSkip = None,
     camera_noise: CameraNoise = None,
     noise: Noise = None,
     poisson: Poisson = None,
@@ -117,6 +122,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
 
     settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "blades": blades}
     settings |= {"camera_noise": camera_noise, "num_frames": num_frames, "frame_step": frame_step}
+    settings |= {"frame_skip": frame_skip}
     settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "reference": reference}
     settings |= {"seed": seed}
     chain = _chain(settings)
@@ -173,8 +179,9 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
         raise UsageError("--blades goes with --blur defocus")
     if (blur == BlurKind.FRAMES) != (settings["num_frames"] is not None):
         raise UsageError("--blur frames and --num-frames belong together: give both")
-    if settings["frame_step"] is not None and blur != BlurKind.FRAMES:
-        raise UsageError("--frame-step goes with --blur frames")
+    for name, option in (("frame_step", "--frame-step"), ("frame_skip", "--frame-skip")):
+        if settings[name] is not None and blur != BlurKind.FRAMES:
+            raise UsageError(f"{option} goes with --blur frames")
     if settings["jpeg"] is not None and settings["webp"] is not None:
         raise UsageError("--jpeg and --webp: choose one compression")
     wanted = [
@@ -211,14 +218,15 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
         raise UsageError(f"{folder}: no such folder; --blur frames takes a folder of consecutive frames")
     if output.exists() and output.samefile(folder):
         raise UsageError(f"{folder}: input and output are the same; choose another output, frames are never replaced")
-    num = settings["num_frames"]
+    num, skip = settings["num_frames"], settings["frame_skip"] or 1
+    needed = (num - 1) * skip + 1
     found = [path for path in find_images(folder, exclude=output) if path.parent == folder]
     found.sort(key=lambda path: natural_order(path.name))
-    if len(found) < num:
-        raise NothingToDoError(f"{folder}: {len(found)} frames lie in it and --num-frames is {num}; name one with more")
+    if len(found) < needed:
+        raise NothingToDoError(f"{folder}: {len(found)} frames lie in it and a mean takes {needed}; name one with more")
     if output.is_file() and any(output.samefile(path) for path in found):
         raise UsageError(f"{output}: is one of the frames; choose another output, frames are never replaced")
-    return dict(windows(found, num, settings["frame_step"] or num))
+    return dict(windows(found, num, settings["frame_step"] or needed, skip))
 
 
 def _say_what_becomes_of_depths(plan: Plan, *, is_noisy: bool) -> None:

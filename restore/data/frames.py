@@ -33,19 +33,23 @@ def natural_order(name: str | PurePath) -> tuple[tuple[int, str], ...]:
     return (*((int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)), (-1, str(name)))
 
 
-def windows(frames: Sequence[Item], num_frames: int, step: int) -> list[tuple[Item, list[Item]]]:
-    """Return runs of consecutive frames, each with its middle one; frames left over at the end are not used.
+def windows(frames: Sequence[Item], num_frames: int, step: int, skip: int = 1) -> list[tuple[Item, list[Item]]]:
+    """Return runs of frames, each with its middle one; frames left over at the end are not used.
 
     Args:
         frames: in order.
         num_frames: in each run; of an even number the later one of the two in the middle is taken.
         step: from the start of one run to that of the next.
+        skip: from one frame of a run to the next; 1 for consecutive ones.
 
     >>> windows("abcdefg", 3, 3)
     [('b', ['a', 'b', 'c']), ('e', ['d', 'e', 'f'])]
+    >>> windows("abcdefg", 3, 3, skip=2)
+    [('c', ['a', 'c', 'e'])]
     """
-    starts = range(0, len(frames) - num_frames + 1, step)
-    return [(frames[start + num_frames // 2], list(frames[start : start + num_frames])) for start in starts]
+    length = (num_frames - 1) * skip + 1
+    runs = (list(frames[start : start + length : skip]) for start in range(0, len(frames) - length + 1, step))
+    return [(run[num_frames // 2], run) for run in runs]
 
 
 class Frames:

@@ -16,25 +16,34 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     viewer.querySelector(".divider").hidden = difference;
     viewer.querySelector(".slider").hidden = difference;
   };
-  const slide = () => viewer.style.setProperty("--split", `${split.value}%`);
+  const set = (name, value) => viewer.style.setProperty(name, value);
+  const slide = () => { // the slider spans what is seen, and the labels stay in its corners
+    const { scrollLeft, scrollTop, clientWidth } = frame;
+    set("--split", `${(100 * scrollLeft + split.value * clientWidth) / stage.offsetWidth}%`);
+    set("--left", `${scrollLeft}px`);
+    set("--right", `${stage.offsetWidth - scrollLeft - clientWidth}px`);
+    set("--top", `${scrollTop}px`);
+  };
   const magnify = () => {
     const before = Number(viewer.style.getPropertyValue("--zoom")) || 1;
     const [x, y] = [frame.scrollLeft + frame.clientWidth / 2, frame.scrollTop + frame.clientHeight / 2];
-    viewer.style.setProperty("--zoom", zoom.value);
+    set("--zoom", zoom.value);
     viewer.querySelector("output").value = `${zoom.value}×`;
     frame.classList.toggle("zoomed", zoom.value > 1);
     frame.scrollLeft = (x * zoom.value) / before - frame.clientWidth / 2;
     frame.scrollTop = (y * zoom.value) / before - frame.clientHeight / 2;
+    slide();
   };
   const drag = (event) => {
     if (event.buttons !== 1 || event.pointerType === "touch") return; // a finger scrolls
-    const box = stage.getBoundingClientRect();
-    split.value = (100 * (event.clientX - box.left)) / box.width;
+    split.value = (100 * (event.clientX - frame.getBoundingClientRect().left)) / frame.clientWidth;
     slide();
   };
 
   split.addEventListener("input", slide);
   zoom.addEventListener("input", magnify);
+  frame.addEventListener("scroll", slide);
+  window.addEventListener("resize", slide);
   stage.addEventListener("pointerdown", drag);
   stage.addEventListener("pointermove", drag);
   stage.addEventListener("dragstart", (event) => event.preventDefault());

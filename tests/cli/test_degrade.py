@@ -155,6 +155,7 @@ def test_one_bad_file_does_not_stop_the_others(photos: Path, tmp_path: Path) -> 
         "blades": None,
         "num_frames": None,
         "frame_step": None,
+        "frame_skip": None,
         "camera_noise": None,
         "noise": 5.0,
         "poisson": None,
@@ -448,6 +449,18 @@ def test_frames_become_their_mean_in_linear_light_named_after_the_middle(tmp_pat
     assert noise.std() == pytest.approx(10, rel=0.1)
 
 
+def test_frames_may_be_skipped_within_a_mean(tmp_path: Path) -> None:
+    made = frames(tmp_path / "in", 11)
+    arguments = (tmp_path / "in", tmp_path / "out", "--blur", "frames", "--num-frames", 3, "--frame-skip", 2)
+    assert degrade(*arguments).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["f3.png", "f8.png"]
+    assert np.abs(read(tmp_path / "out/f8.png") - mean_of(made[5:10:2])).max() < 0.51
+    assert "a mean takes 13" in errors(degrade(*arguments[:-1], 6))[0]
+    assert (
+        "--frame-skip goes with" in errors(degrade(tmp_path / "in", tmp_path / "x", "--noise", 5, "--frame-skip", 2))[0]
+    )
+
+
 def test_frames_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
     frames(tmp_path / "in", 6)
     write(tmp_path / "in" / "f2.png", ramp(20, 31))
@@ -469,7 +482,7 @@ def test_frames_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         (("--blur", "frames", "--num-frames", 3, "--blur-size", 3), 2, "--blur-size belong together"),
         (("--noise", 3, "--num-frames", 3), 2, "--num-frames belong together"),
         (("--noise", 3, "--frame-step", 3), 2, "--frame-step goes with"),
-        (("--blur", "frames", "--num-frames", 4), 3, "3 frames lie in it and --num-frames is 4"),
+        (("--blur", "frames", "--num-frames", 4), 3, "3 frames lie in it and a mean takes 4"),
     ],
 )
 def test_blur_options_that_do_not_fit(tmp_path: Path, arguments: tuple[object, ...], code: int, message: str) -> None:
