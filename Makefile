@@ -51,16 +51,18 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_waiting.py
 
 weights-deblur: weights-deblur-fast ## the same weights in four orientations
-	$(BIN)/python scripts/publish_weights.py runs/deblur-fast --name deblur --ensemble 4
+	$(BIN)/python scripts/publish_weights.py $(RUN) --name deblur --ensemble 4
 
+RUN ?= runs/$(or $*,deblur-fast)
 weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-denoise-best: INIT ?= denoise
-weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4
+weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4 \
+	schedule.warmup=0.01 schedule.decay=0.92 patches=[{start=0.0,size=192,batch_size=2}]
 weights-denoise-best: PUBLISH ?= --ensemble 2
-weights-%: setup ## train weights or go on with them: make weights-denoise-fast DATA=folder MINUTES=120
-	$(BIN)/restore train $* $(DATA) --out runs/$* --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
-		$(addprefix --set ,$(SETTINGS)) $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
-	$(BIN)/python scripts/publish_weights.py runs/$* $(PUBLISH)
+weights-%: setup ## train on from what ships, MINUTES in all: make weights-denoise-fast DATA=folder MINUTES=120 RUN=runs/new
+	$(BIN)/restore train $* $(DATA) --out $(RUN) --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
+		$(foreach setting,$(SETTINGS),--set '$(setting)') $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
+	$(BIN)/python scripts/publish_weights.py $(RUN) --name $* $(PUBLISH)
 
 clean: ## remove what the targets made; training runs stay
 	rm -rf $(VENV) build demo dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import restore
+from restore.config import load_config
 from restore.weights import CATALOGUE, shipped_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,3 +39,31 @@ def test_python_m_restore_and_the_public_names_work() -> None:
 def test_importing_restore_does_not_import_torch() -> None:
     program = "import sys, restore, restore.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def make(*arguments: str) -> list[str]:
+    """Return the commands that make would run, without those of the setup."""
+    command = ["make", "--dry-run", "--no-print-directory", *arguments, "DATA=photographs", "MINUTES=7"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = printed.replace("\\\n", " ").splitlines()
+    return [" ".join(line.split()) for line in lines if "restore train" in line or "publish_weights" in line]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_one_command_trains_on_from_the_shipped_weights_and_publishes(name: str) -> None:
+    trained = name if name != "deblur" else "deblur-fast"
+    train, *publish = make(f"weights-{name}")
+    assert f"restore train {trained} photographs --out runs/{trained} --max-minutes 7 " in train
+    assert " --resume " in train
+    assert train.endswith(f"--init {trained}")
+    assert ("--frames" in train) == (trained == "deblur-fast")
+    assert f"publish_weights.py runs/{trained} --name {trained}" in publish[0]
+    assert len(publish) == 1 + (name == "deblur")
+    assert name != "deblur" or publish[1].endswith("publish_weights.py runs/deblur-fast --name deblur --ensemble 4")
+    again, *_ = make(f"weights-{name}", "RUN=runs/again")
+    assert " --out runs/again " in again
+    settings = [
+        argument for index, argument in enumerate(shlex.split(train)) if shlex.split(train)[index - 1] == "--set"
+    ]
+    assert load_config(trained, settings).name == trained
