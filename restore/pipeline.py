@@ -22,6 +22,7 @@ from restore.errors import ImageError, OutputError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
 from restore.images.photo import count_outside
+from restore.images.writing import assert_holds
 from restore.inference import Restorer, check_strength, load
 from restore.planning import Job, Plan, make_plan, prepare_folder, prepare_output
 from restore.types import Existing, FileStatus
@@ -184,10 +185,14 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
         if isinstance(photo, FileResult):
             return _known(photo)
         started = time.perf_counter()
-        changed = _attempt(job, change, job, photo)
+        changed = _attempt(job, change_if_it_fits, job, photo)
         if isinstance(changed, FileResult):
             return _known(changed)
         return writer.submit(write, job, changed, time.perf_counter() - started)
+
+    def change_if_it_fits(job: Job, photo: Photo) -> Photo:
+        assert_holds(job.target, *photo.pixels.shape[:2])
+        return change(job, photo)
 
     def write(job: Job, photo: Photo, seconds: float) -> FileResult:
         notes = _attempt(job, _write, job.target, photo, options, prepared)

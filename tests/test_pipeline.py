@@ -41,6 +41,24 @@ def test_pictures_that_are_gone_when_their_turn_comes_are_named(plan: Plan, tmp_
     assert all(str(result.source) in str(result.message) for result in failed)
 
 
+@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65501), (".webp", 16384)])
+def test_a_picture_that_is_too_long_for_its_format_is_refused_before_it_is_changed(
+    tmp_path: Path, suffix: str, side: int
+) -> None:
+    write_photo(tmp_path / "a.png", Photo(np.zeros((1, side), np.uint8)))
+    plan = make_plan([tmp_path / "a.png"], tmp_path / "out", suffix=suffix)
+    changed: list[Job] = []
+
+    def change(job: Job, photo: Photo) -> Photo:
+        changed.append(job)
+        return photo
+
+    (result,) = process_files(plan, change, FileOptions())
+    assert result.status is FileStatus.FAILED
+    assert f"{side - 1:,} pixels a side and the picture has {side} × 1; choose PNG or TIFF" in str(result.message)
+    assert not changed
+
+
 def test_an_output_folder_that_goes_away_stops_the_run(plan: Plan, tmp_path: Path) -> None:
     num_changed = 0
 

@@ -70,6 +70,7 @@ _SRGB = {"gAMA": [45455], "cHRM": [31270, 32900, 64000, 33000, 30000, 60000, 150
 _SRGB_TOLERANCE = 500  # of gAMA and cHRM; as these, in 1/100,000
 _JPEG_SEGMENT_BYTES = 65533
 _FULL_CHROMA_QUALITY = 90
+LONGEST_SIDES = {"jpeg": 65500, "webp": 16383}  # in pixels
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some space or choose another disk",
@@ -130,6 +131,19 @@ def write_photo(
         remedy = _REMEDIES.get(error.errno or 0, "check the output folder")
         raise OutputError(f"{path}: {error.strerror or error}; {remedy}") from error
     return tuple(warnings)
+
+
+def assert_holds(path: Path, height: int, width: int) -> None:
+    """Refuse a picture that the format of a path cannot hold, before anything slow is done to it.
+
+    Raises:
+        ImageError: a side is too long.
+    """
+    kind = FORMATS.get(path.suffix.lower(), "")
+    longest = LONGEST_SIDES.get(kind)
+    if longest is not None and max(height, width) > longest:
+        told = f"{kind.upper()} holds {longest:,} pixels a side and the picture has {width} × {height}"
+        raise ImageError(f"{path}: {told}; choose PNG or TIFF (--format)")
 
 
 def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
