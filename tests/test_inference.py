@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from restore import inference
 from restore.errors import DeviceError, ImageError, UsageError
-from restore.images import read_photo
+from restore.images import from_float, read_photo
 from restore.inference import Restorer, find_device, load
 from restore.models import PRESETS, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
@@ -451,8 +451,29 @@ def test_automatic_tiles_are_halved_where_memory_is_short(
             sides.append(x.shape[-1])
             return x
 
-    Restorer(Looks())(torch.zeros(num, 3, 1100, 1100))
+    restorer = Restorer(Looks())
+    restorer(torch.zeros(num, 3, 1100, 1100))
     assert max(sides) == side
+    monkeypatch.setattr(inference, "_free_memory", lambda _: int(3e9))
+    del sides[:]
+    restorer(torch.zeros(num, 3, 1100, 1100))  # the next frame of a video gets the tiles of the one before
+    assert max(sides) == side
+
+
+@pytest.mark.parametrize("name", ["denoise-fast", "deblur-fast"])
+def test_tiles_add_no_flicker_to_the_frames_of_a_video(shared: Path, name: str) -> None:
+    photo = read_photo(sorted((shared / "data" / "test" / "cbsd68").glob("*.jpg"))[3]).pixels
+    generator = np.random.default_rng(0)
+    frames = [
+        from_float((photo / 255 + generator.normal(0, 0.04, photo.shape)).astype(np.float32), np.dtype(np.uint8))
+        for _ in range(2)
+    ]
+    (first, second), (first_tiled, second_tiled) = (
+        [load(name, device="cpu", tile=tile)(frame).astype(int) for frame in frames] for tile in ("off", 256)
+    )
+    flicker = np.abs((second_tiled - first_tiled) - (second - first))
+    assert flicker.max() <= 2  # of 255, in single pixels
+    assert flicker.mean() < 0.1
 
 
 @pytest.mark.parametrize("ensemble", [1, 2])
