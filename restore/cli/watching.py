@@ -90,11 +90,12 @@ class TrainingDisplay:
         )
 
     def _progress(self, record: Mapping[str, Any]) -> str:
+        speed = record["images_per_second"]
         parts = [
             f"step {record['step']:,}",
             f"loss {_number(record['loss']):.4f}",
             f"lr {record['lr']:.1e}",
-            f"{record['images_per_second']:.0f} images/s",
+            f"{speed:.0f} images/s" if speed >= 10 else f"{speed:.1f} images/s",
         ]
         if record["progress"] > 0:
             parts.append(f"{record['minutes'] * (1 / record['progress'] - 1):.0f} min left")
