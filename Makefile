@@ -50,7 +50,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_score.py
 	$(BIN)/python scripts/bench_waiting.py
 
-weights-deblur: weights-deblur-fast ## the same weights in four orientations
+weights-deblur: weights-deblur-fast ## the same, and in four orientations
 	$(BIN)/python scripts/publish_weights.py $(RUN) --name deblur --ensemble 4
 
 RUN ?= runs/$(or $*,deblur-fast)

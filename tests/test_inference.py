@@ -351,6 +351,9 @@ def test_factors_up_to_thrice_the_global_ones_are_no_reason_to_do_without_tlc() 
     dim = np.maximum(lamp_in_the_dark(64, 384), np.float32(0.06))
     _, notes = Restorer(network, info, tile="off").restore(dim)
     assert notes == ()
+    network.use_local_statistics(32)
+    with torch.no_grad():
+        network(torch.from_numpy(dim).permute(2, 0, 1)[None])
     assert 1 < network.statistics_disagreement() < 2
 
 
