@@ -27,13 +27,8 @@ from restore.inference import Restorer, check_strength, load
 from restore.planning import Job, Plan, make_plan, prepare_folder, prepare_output
 from restore.types import Existing, FileStatus
 
-FATAL_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.ENOENT,
-}  # these would meet every other file too
+# these would meet every other file too
+FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT}
 
 BAND_ROWS = 1024
 ROWS_AROUND_BAND = 256  # as far as a network of any size sees clearly

@@ -121,10 +121,9 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "blades": blades}
-    settings |= {"camera_noise": camera_noise, "num_frames": num_frames, "frame_step": frame_step}
-    settings |= {"frame_skip": frame_skip}
-    settings |= {"noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp, "reference": reference}
-    settings |= {"seed": seed}
+    settings |= {"num_frames": num_frames, "frame_step": frame_step, "frame_skip": frame_skip}
+    settings |= {"camera_noise": camera_noise, "noise": noise, "poisson": poisson, "jpeg": jpeg, "webp": webp}
+    settings |= {"reference": reference, "seed": seed}
     chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     on_skip = say_skipped if verbose else None

@@ -75,6 +75,9 @@ class Header:
     parts: list[tuple[str, bytes]] = field(default_factory=list)
 
 
+_TRANSPARENT_BYTES = {0: 2, 2: 6}  # of a PNG's transparent colour, by colour type
+
+
 def read_png_header(data: bytes) -> Header:
     """Read the header of a PNG and check the checksums of all its chunks.
 
@@ -89,16 +92,14 @@ def read_png_header(data: bytes) -> Header:
     for kind, content, is_sound in _png_chunks(data):
         if not is_sound and not kind[0] & 0x20:  # a critical chunk
             raise ImageError("its data are damaged (wrong checksum); copy it again from its source")
-        if not is_sound:
+        is_whole = kind != b"tRNS" or len(content) == _TRANSPARENT_BYTES.get(color_type, len(content))
+        if not (is_sound and is_whole):
             header.warnings.append(f"the damaged part {kind.decode('latin-1')!r} was left out")
         elif kind == b"IEND":
             header.is_truncated = False
         elif kind == b"tRNS" and color_type == _PALETTE:
             header.palette_has_alpha = True
         elif kind == b"tRNS" and color_type in (0, 2):
-            if len(content) != (2 if color_type == 0 else 6):
-                header.warnings.append("the damaged part 'tRNS' was left out")
-                continue
             scale = 255 // (2**bits - 1) if bits < 8 else 1
             values = struct.unpack(">H" if color_type == 0 else ">3H", content)
             header.transparent = tuple(value % 2**bits * scale for value in values)  # the other bits mean nothing

@@ -17,8 +17,9 @@ from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
 from restore.models.layers import ACTIVATIONS, NORMS, SCA, enlarged, halved, mirrored_to_multiple
 
-# parts that start at zeros, so that trained weights can get them
 MAX_WIDTH = 4096
+
+# parts that start at zeros, so that trained weights can get them
 ADDITIONS = ("noise_level.", "coarse_intro.", "blend.")
 
 
