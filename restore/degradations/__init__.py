@@ -24,7 +24,7 @@ from restore.degradations.chains import (
     Webp,
     draw,
 )
-from restore.degradations.compression import FULL_CHROMA_QUALITY, jpeg, webp
+from restore.degradations.compression import jpeg, webp
 from restore.degradations.motion import (
     Exposure,
     Layer,
@@ -40,7 +40,6 @@ from restore.degradations.motion import (
 from restore.degradations.noise import MAX_PHOTONS, MIN_PHOTONS, gaussian_noise, generator_for, poisson_noise
 
 __all__ = [
-    "FULL_CHROMA_QUALITY",
     "MAX_PHOTONS",
     "MIN_PHOTONS",
     "SHOT_PER_ISO",

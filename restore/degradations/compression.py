@@ -11,7 +11,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
-FULL_CHROMA_QUALITY = 90  # from here on JPEG files keep the colours at full resolution
+from restore.encodings import FULL_CHROMA_QUALITY, LONGEST_SIDES
 
 
 def jpeg(image: Tensor, quality: int) -> Tensor:
@@ -29,7 +29,7 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
     Raises:
         ValueError: the quality is out of range, or a side exceeds the 65,500 pixels of the format.
     """
-    _assert_encodable(image, quality, "JPEG", least_quality=1, longest_side=65500)
+    _assert_encodable(image, quality, "JPEG", least_quality=1)
     subsampling = "4:4:4" if quality >= FULL_CHROMA_QUALITY else "4:2:0"
     with io.BytesIO() as file:
         _picture(image).save(file, "JPEG", quality=quality, subsampling=subsampling)
@@ -54,7 +54,7 @@ def webp(image: Tensor, quality: int) -> Tensor:
     Raises:
         ValueError: the quality is out of range, or a side exceeds the 16,383 pixels of the format.
     """
-    _assert_encodable(image, quality, "WebP", least_quality=0, longest_side=16383)
+    _assert_encodable(image, quality, "WebP", least_quality=0)
     with io.BytesIO() as file:
         _picture(image).convert("RGB").save(file, "WEBP", quality=quality)
         file.seek(0)
@@ -62,7 +62,8 @@ def webp(image: Tensor, quality: int) -> Tensor:
     return _image(decoded, image)
 
 
-def _assert_encodable(image: Tensor, quality: int, name: str, *, least_quality: int, longest_side: int) -> None:
+def _assert_encodable(image: Tensor, quality: int, name: str, *, least_quality: int) -> None:
+    longest_side = LONGEST_SIDES[name.lower()]
     if not least_quality <= quality <= 100:
         raise ValueError(f"{name} quality goes from {least_quality} to 100, not {quality}")
     height, width = image.shape[-2:]

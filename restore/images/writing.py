@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin, WebPImagePlugin
 
 from restore.atomic import write_atomically
+from restore.encodings import FULL_CHROMA_QUALITY, LONGEST_SIDES
 from restore.errors import ImageError, OutputError
 from restore.images.containers import (
     EXIF_PREFIX,
@@ -69,8 +70,6 @@ _SRGB_CICP = bytes([1, 13, 0, 1])
 _SRGB = {"gAMA": [45455], "cHRM": [31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]}
 _SRGB_TOLERANCE = 500  # of gAMA and cHRM; as these, in 1/100,000
 _JPEG_SEGMENT_BYTES = 65533
-_FULL_CHROMA_QUALITY = 90
-LONGEST_SIDES = {"jpeg": 65500, "webp": 16383}  # in pixels
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some space or choose another disk",
@@ -276,7 +275,7 @@ def _by_pillow(photo: Photo, kind: str, quality: int) -> memoryview:
     else:
         segments = [_segment(name, content) for name, content in photo.parts]
         metadata["exif"] = EXIF_PREFIX + photo.exif if photo.exif else b""
-        subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2
+        subsampling = 0 if quality >= FULL_CHROMA_QUALITY else 2
         image.save(
             buffer,
             JpegImagePlugin.JpegImageFile.format,
