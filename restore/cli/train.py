@@ -132,6 +132,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
     if threads:
         torch.set_num_threads(threads)
+    if resume and holds_run and init is not None and leads() and not quiet:
+        console.say(f"note: {out} goes on from its own weights; --init counts only where a run starts")
     with StopRequest(watches_parent=is_in_team()) as stop:
         material = Material.open(config, **sources)
         with TrainingDisplay(config, out, seeks_run=resume and not holds_run, quiet=quiet) as display:

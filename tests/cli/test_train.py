@@ -245,6 +245,7 @@ def test_resuming_says_whether_there_is_something_to_resume(restore: Restore, re
     assert len(said) == 1, said
     assert all(word in said[0] for word in ("finished (6 steps", "dB PSNR", "run/best.safetensors", "--init run"))
     assert restore(*run, "--quiet").stderr == ""
+    assert "--init counts only where a run starts" in restore(*run, "--init", "run").stderr
     stable = (*run[:-2], "stable", "--set", "schedule={kind='stable-decay'}")
     assert restore(*stable).returncode == 0
     assert "a larger --max-steps" in restore(*stable, "--resume").stderr
