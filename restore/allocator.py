@@ -20,4 +20,6 @@ def keep_freed_memory() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether Python, or torch on any device, ran out of memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+    told = str(error)
+    is_told = any(words in told for words in ("allocate memory", "error: out of memory", "STATUS_ALLOC_FAILED"))
+    return is_told or isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -125,14 +125,18 @@ def number_of_processes(text: str, device: torch.device) -> int:
     """Read the value of --processes: a number, or `auto` for one on each GPU or CPU core.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or more than there are GPUs to compute on.
     """
+    on_cuda = device.type == "cuda"
+    num_gpus = (torch.cuda.device_count() if device.index is None else 1) if on_cuda else 0
     if text == "auto":
-        if device.type == "cuda":
-            return torch.cuda.device_count()
+        if on_cuda:
+            return num_gpus
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--processes {text}: choose auto or a number from 1")
+    if on_cuda and int(text) > num_gpus:
+        raise UsageError(f"--processes {text}: each takes a GPU of its own, and {device} is {num_gpus}; choose auto")
     return int(text)
 
 

@@ -88,6 +88,8 @@ def build_muon(
 ) -> list[Optimizer]:
     """Muon for the dense convolutions between the first and the last one, AdamW for everything else.
 
+    Those that predict the offsets of deformable convolutions are among the former; it made no difference.
+
     Args:
         network: its first and last convolutions have the names in `ENDS`.
         lr: of Muon.

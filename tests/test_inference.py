@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from restore import inference
+from restore.allocator import is_out_of_memory
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.images import from_float, read_photo
 from restore.inference import Restorer, find_device, load
@@ -440,6 +441,49 @@ def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+    ],
+)
+def test_out_of_memory_is_understood_whoever_says_it(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_bfloat16_is_chosen_where_the_gpu_has_it_itself(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # imitated ones count
+    assert inference._choose_precision(Precision.AUTO, torch.device("cuda", 1)) == precision
+
+
+def test_what_torch_keeps_of_a_gpu_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, amount in (("mem_get_info", (3, 80)), ("memory_reserved", 20), ("memory_allocated", 5)):
+        monkeypatch.setattr(torch.cuda, name, lambda _, amount=amount: amount)
+    assert inference._free_memory(torch.device("cuda")) == 18
+
+
+def test_float32_is_not_rounded_to_tf32_in_between() -> None:
+    seen = []
+
+    class Looks(Identity):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return x
+
+    before = torch.backends.cudnn.allow_tf32
+    Restorer(Looks())(random_picture("uint8", 20, 20, 3))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(
     ("free_gb", "num", "side"),
     [(20, 1, 1024), (5.2, 1, 1024), (4.0, 1, 512), (3.0, 1, 512), (5.2, 4, 512), (0.1, 1, 256)],
 )
@@ -499,7 +543,16 @@ def test_narrow_pictures_are_restored_too(width: int) -> None:
 
 def test_devices() -> None:
     assert find_device("cpu").type == "cpu"
-    for wrong in ("gpu", "cuda:x", "tpu:0"):
+    for wrong in (
+        "gpu",
+        "cuda:x",
+        "tpu:0",
+        "cuda:",
+        "cuda:01",
+        "cuda:\N{ARABIC-INDIC DIGIT ONE}",
+        "cuda:-1",
+        "cuda:0\n",
+    ):
         with pytest.raises(UsageError, match="choose auto, cpu"):
             find_device(wrong)
 

@@ -47,6 +47,8 @@ def test_tiles_that_differ_are_feathered_not_cut() -> None:
     assert set(row[64:].tolist()) == {2.0}
     assert (row[48:64].diff() >= 0).all()
     assert row.diff().max() < 0.2
+    assert set(row[48:52].tolist()) == {1.0}  # the later tile's border is spoilt, and the earlier one's
+    assert set(row[60:64].tolist()) == {2.0}
 
 
 @pytest.mark.parametrize(("size", "overlap", "multiple"), [(64, 64, 1), (64, -1, 1), (60, 16, 16), (64, 10, 16)])

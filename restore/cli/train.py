@@ -125,6 +125,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
     sources = {name: path for name, path in named.items() if path is not None}
     if resume:
         sources = _completed(sources, recorded_sources(out))
+        _say_what_is_passed_over(init if holds_run else None, out, quiet=quiet or is_in_team())
     _assert_apart(out, sources)
     place = find_device(device)
     num_processes = number_of_processes(processes, place)
@@ -132,8 +133,6 @@ def run(  # noqa: PLR0917  the order is that of the help page
         raise typer.Exit(launch(num_processes, sys.argv[1:]))
     if threads:
         torch.set_num_threads(threads)
-    if resume and holds_run and init is not None and leads() and not quiet:
-        console.say(f"note: {out} goes on from its own weights; --init counts only where a run starts")
     with StopRequest(watches_parent=is_in_team()) as stop:
         material = Material.open(config, **sources)
         with TrainingDisplay(config, out, seeks_run=resume and not holds_run, quiet=quiet) as display:
@@ -201,6 +200,11 @@ def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path]) -> dict[
     """Return the sources that are named and those that the run had besides, unless they are of the other kind."""
     is_other_kind = any(kind in named and kind not in recorded for kind in ("clean", "degraded"))
     return dict(named) if is_other_kind else {**recorded, **named}
+
+
+def _say_what_is_passed_over(init: str | None, out: Path, *, quiet: bool) -> None:
+    if init is not None and not quiet:
+        console.say(f"note: {out} goes on from its own weights; --init counts only where a run starts")
 
 
 def _assert_apart(out: Path, sources: Mapping[str, Path]) -> None:

@@ -100,6 +100,7 @@ def write_photo(
 
     Returns:
         What of the photograph the format could not hold: depth, alpha, metadata, resolution or the meaning of colours.
+        That float32 in [0,1] becomes 16 bits is not told.
         What its file held beyond a Photo is not told (see the head of this module).
 
     Raises:

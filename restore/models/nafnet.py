@@ -239,19 +239,23 @@ class NAFNet(nn.Module):
                 nn.init.zeros_(parameter)
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
         self.decoders, self.ups = nn.ModuleList(), nn.ModuleList()
-        window = config.sca_window and config.sca_window // config.stem
-        for stage in config.encoder:
-            self.encoders.append(stage.build(width, window))
+        depth = len(config.encoder)
+        for level, stage in enumerate(config.encoder):
+            self.encoders.append(stage.build(width, self._on_map(config.sca_window, level)))
             self.downs.append(nn.Conv2d(width, 2 * width, 2, stride=2))
-            width, window = 2 * width, window and window // 2
-        self.middle_blks = config.middle.build(width, window)
-        for stage in config.decoder:
+            width = 2 * width
+        self.middle_blks = config.middle.build(width, self._on_map(config.sca_window, depth))
+        for level, stage in zip(reversed(range(depth)), config.decoder, strict=True):
             self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
-            width, window = width // 2, window and 2 * window
-            self.decoders.append(stage.build(width, window))
+            width = width // 2
+            self.decoders.append(stage.build(width, self._on_map(config.sca_window, level)))
         for module in self.modules():
             if isinstance(module, SCA):
                 module.limit = config.sca_limit
+
+    def _on_map(self, picture_px: int | None, level: int) -> int | None:
+        """Return how many cells of a level's map a length in the picture takes, at least one."""
+        return picture_px and max(1, picture_px // (self.config.stem * 2**level))
 
     @property
     def size_multiple(self) -> int:
@@ -340,7 +344,7 @@ class NAFNet(nn.Module):
         for stage, level in zip(stages, [*range(depth + 1), *reversed(range(depth))], strict=True):
             for module in stage.modules():
                 if isinstance(module, SCA):
-                    module.local_size = base_px and max(1, base_px // (self.config.stem * 2**level))
+                    module.local_size = self._on_map(base_px, level)
                     module.disagreement = 0.0
 
     def statistics_disagreement(self) -> float:

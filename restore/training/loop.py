@@ -16,13 +16,13 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from restore.allocator import keep_freed_memory
+from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.atomic import sweep_partials, write_atomically
 from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team, join_team, own_device
-from restore.errors import DivergedError, OutputError, UsageError
+from restore.errors import DeviceError, DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
@@ -73,6 +73,7 @@ def train(
         UsageError: the folder holds a run already, or one of another recipe.
         WeightsError: the run's checkpoints or the first weights cannot be read.
         OutputError: the run folder cannot be written.
+        DeviceError: out of memory; the last checkpoint stays.
     """
     place = own_device(torch.device(device))
     if place.type == "cpu":
@@ -93,7 +94,12 @@ def train(
             while True:
                 try:
                     is_over = _run(config, material, state, team, logbook, keeper, should_stop)
-                except DivergedError:  # noqa: PERF203  the loop is the retry
+                except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
+                    if not is_out_of_memory(error):
+                        raise
+                    remedy = "choose smaller patches or batches (patches, with more optimiser.accumulation)"
+                    raise DeviceError(f"out of memory on {place}; {remedy}, or close other programs") from error
+                except DivergedError:
                     if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
                         raise
                     state = _rewound(state, config, run_dir, team, init)
@@ -134,6 +140,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
     with contextlib.closing(stream):
         while True:
             stop, save, seconds = team.agree(should_stop(), keeper.is_due(state), team.leads * state.seconds)
+            state.seconds = seconds  # the leader's, by which all choose the size of their patches too
             progress = config.budget.progress(state.step, seconds)
             keeper.keep_before_decay(state, progress)
             if save:
@@ -193,7 +200,7 @@ def train_step(  # noqa: PLR0917  what one step needs
     losses = []
     with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
         # what drop-path draws depends on the step alone, so that a resumed run draws the same
-        torch.manual_seed(hash((config.seed, state.num_rewinds, state.step, team.rank)))
+        _seed(state.device, hash((config.seed, state.num_rewinds, state.step, team.rank)))
         for batch in passes:
             degraded, told, reference = (tensor.to(state.device) for tensor in batch)
             with torch.autocast(state.device.type, state.dtype, enabled=state.dtype != torch.float32):
@@ -216,6 +223,14 @@ def train_step(  # noqa: PLR0917  what one step needs
     if is_sound:
         update_ema(state.average, state.network, state.step, config.ema_decay)
     return sum(losses), norm
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the CPU and one GPU, not all of them."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def learning_rate_factor(config: TrainConfig, progress: float) -> float:

@@ -17,6 +17,7 @@ from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig, differences
 from restore.distributed import Team
 from restore.errors import UsageError, WeightsError
+from restore.inference import has_bfloat16
 from restore.models import NAFNet
 from restore.models.nafnet import ADDITIONS
 from restore.optim import Muon, build_muon
@@ -74,7 +75,7 @@ class TrainState:
     def fresh(cls, config: TrainConfig, device: torch.device | str = "cpu") -> TrainState:
         """Return the state before the first step; it depends on the seed alone."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.default_generator.manual_seed(config.seed)  # not those of all GPUs
             network = NAFNet(config.network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         return cls(network, average, build_optimisers(network, config), _scaler(device, torch.float32))
@@ -254,7 +255,7 @@ def choose_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
     if config.precision != "auto":
         return DTYPES[config.precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if has_bfloat16(device) else torch.float16
     stage = config.patches[0]
     patches = torch.rand(stage.batch_size, 3, stage.size, stage.size, generator=torch.Generator().manual_seed(0))
     patches = patches.contiguous(memory_format=torch.channels_last)

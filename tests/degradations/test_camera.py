@@ -46,6 +46,15 @@ def test_white_stays_white_and_black_black() -> None:
         assert camera.expose(torch.ones(3, 2, 2)).min() == pytest.approx(1, abs=1e-5)  # every colour saturates
 
 
+def test_highlights_saturate_from_nine_tenths_of_white_on() -> None:
+    camera = Camera(torch.eye(3), (2.0, 1.0, 1.5), 1.0, 0.0, (0, 0))
+    shares = [
+        camera.expose(to_srgb(torch.full((3, 1, 1), light))).flatten() / light for light in (0.5, 0.89, 0.91, 0.95)
+    ]
+    assert torch.allclose(shares[0], shares[1], atol=1e-5)
+    assert shares[1][0] < shares[2][0] < shares[3][0] < 1
+
+
 def test_white_has_less_noise_than_grey() -> None:
     camera = draw_camera(seeded())
     assert noise_of(camera, 1.0, 1e-3, 1e-5).std() < 0.2 * noise_of(camera, 0.6, 1e-3, 1e-5).std()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -37,6 +37,25 @@ def network_and_plain(config: NAFNetConfig) -> tuple[NAFNet, torch.nn.Module]:
 
 def picture(*shape: int, seed: int = 1) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("window_px", "stem", "windows"),
+    [
+        (64, 2, [32, 16, 8, 16, 32]),
+        (64, 1, [64, 32, 16, 32, 64]),
+        (6, 2, [3, 1, 1, 1, 3]),
+        (100, 4, [25, 12, 6, 12, 25]),
+    ],
+)
+def test_attention_averages_over_the_same_part_of_the_picture_at_every_size(
+    window_px: int, stem: Literal[1, 2, 4], windows: list[int]
+) -> None:
+    one, two = Stage(1), Stage(2)
+    network = NAFNet(NAFNetConfig(4, (one, two), one, (one, one), stem=stem, sca_window=window_px))
+    stages = [*network.encoders, network.middle_blks, *network.decoders]
+    found = [{module.window for module in stage.modules() if isinstance(module, SCA)} for stage in stages]
+    assert found == [{window} for window in windows]
 
 
 @pytest.mark.parametrize(

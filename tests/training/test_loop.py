@@ -17,7 +17,7 @@ from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
-from restore.errors import DivergedError, UsageError, WeightsError
+from restore.errors import DeviceError, DivergedError, UsageError, WeightsError
 from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
 from restore.training import Material, TrainState, loop, train
@@ -48,6 +48,17 @@ def test_overfits_one_batch(config: TrainConfig) -> None:
     state = TrainState.fresh(config)
     losses = [train_step(state, [batch()], state.network, charbonnier_loss, config)[0] for _ in range(150)]
     assert losses[-1] < losses[0] / 4
+
+
+def test_out_of_memory_names_the_remedy(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(loop, "train_step", fails)
+    with pytest.raises(DeviceError, match="out of memory on cpu; choose smaller patches"):
+        train(config, material, tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam"])

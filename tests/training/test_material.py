@@ -35,8 +35,11 @@ def test_the_stream_goes_on_from_any_step(config: TrainConfig, material: Materia
         assert torch.equal(one, other)
 
 
-def test_smaller_batches_later_on_repeat_no_sample(config: TrainConfig, material: Material) -> None:
-    stages = [{"start": start, "size": 16, "batch_size": num} for start, num in ((0.0, 4), (0.5, 2))]
+@pytest.mark.parametrize("sizes", [(4, 2), (2, 4)])
+def test_batches_of_another_size_later_on_repeat_no_sample(
+    config: TrainConfig, material: Material, sizes: tuple[int, int]
+) -> None:
+    stages = [{"start": start, "size": 16, "batch_size": num} for start, num in zip((0.0, 0.5), sizes, strict=True)]
     batches = first(TrainConfig.model_validate(config.as_dict() | {"patches": stages}), material, 6)
     drawn = [tuple(sample.flatten().tolist()) for batch in batches for sample in batch]
     assert len(set(drawn)) == len(drawn) == 18
