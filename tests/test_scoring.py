@@ -226,6 +226,11 @@ def test_names_with_accents_are_one_name_however_they_are_stored(tmp_path: Path)
     assert name == composed
     assert reference.name == f"{composed}.png"
     assert restored.name == f"{decomposed}.png"
+    for folder, name in (("reference", composed), ("restored", decomposed)):
+        write(tmp_path / folder / f"{name}.tif", picture(0))  # names with the same stem keep their extensions
+    pairs = pair_files(tmp_path / "reference", tmp_path / "restored").pairs
+    assert [pair.name for pair in pairs] == [f"{composed}.png", f"{composed}.tif"]
+    assert all(pair.reference.suffix == pair.restored.suffix for pair in pairs)
 
 
 def test_two_files_make_a_pair_whatever_their_names(tmp_path: Path) -> None:

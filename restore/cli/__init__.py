@@ -19,6 +19,7 @@ from restore.cli.stopping import signals_that_stop
 from restore.errors import RestoreError, UsageError
 
 INTERNAL_ERROR = 70
+_PATH_REFUSED = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP}
 
 app = typer.Typer(
     name="restore",
@@ -77,7 +78,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001  the last resort
-        code = _explain_usage(error) or _explain_full_disk(error) or _explain_bug(error)
+        code = _explain_usage(error) or _explain_file_system(error) or _explain_bug(error)
     sys.exit(code)
 
 
@@ -101,11 +102,15 @@ def _explain_usage(error: Exception) -> int | None:
     return 2
 
 
-def _explain_full_disk(error: Exception) -> int | None:
-    """Say that a page of help could not be written; None where the error is another. All else names its file."""
-    if not (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}):
+def _explain_file_system(error: Exception) -> int | None:
+    """Say that a page of help could not be written, or a path not looked at; None where the error is another."""
+    refused: RestoreError
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        refused = console.not_written(error)
+    elif isinstance(error, OSError) and error.filename and error.errno in _PATH_REFUSED:
+        refused = UsageError(f"{error.filename}: {error.strerror}; check the path and the rights to it")
+    else:
         return None
-    refused = console.not_written(error)
     _explain(refused)
     return refused.exit_code
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import os
 import sys
 import unicodedata
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from restore.errors import OutputError
+from restore.jsonable import jsonable
 
 for _stream in (sys.stdout, sys.stderr):
     if isinstance(_stream, io.TextIOWrapper):
@@ -62,7 +62,7 @@ def result_json(document: dict[str, Any]) -> None:
     if sys.stdout is None:  # closed by who started it: nobody wants results
         return
     with _writing_results():
-        json.dump(_as_json(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
+        json.dump(jsonable(document), sys.stdout, indent=2, ensure_ascii=True, allow_nan=False)
         sys.stdout.write("\n")
 
 
@@ -104,15 +104,3 @@ def _escape(character: str) -> str:
     if category == "Cs" or (category == "Cc" and character != "\t"):
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
     return character
-
-
-def _as_json(value: Any) -> Any:  # noqa: ANN401  any JSON type
-    if isinstance(value, dict):
-        return {_as_json(key): _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, str):  # half a surrogate pair stands for a byte of a file name; strict parsers refuse it
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value

@@ -47,7 +47,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
     """
     del list_metrics, debug  # read before, and where errors are explained
     limits, labels = given.thresholds(fail_under or []), given.labels_of(restored)
-    given.assert_writable(json_file, csv, html, statistics=save_statistics)
+    given.assert_writable(json_file, csv, html, statistics=save_statistics, inputs=(reference, *restored))
     from restore import reports, scoring  # noqa: PLC0415  torch takes two seconds to import
 
     names = given.names_of(metrics, combine, reference, with_fid=save_statistics is not None)
@@ -87,12 +87,14 @@ def score(  # noqa: PLR0917  the order is that of the help page
         reference, restored, found, limits, missing_is_fine=allow_missing, left_out_is_fine=allow_missing_metrics
     )
     judged.explain(quiet=quiet)
-    if json:
-        console.result_json(reports.as_document(found, made))
-    elif not quiet:
-        show(found, made, worst)
-    reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
-    if save_statistics:
-        reports.save_statistics(save_statistics, found)
+    try:  # files first, since whoever reads the output may have left
+        reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
+        if save_statistics:
+            reports.save_statistics(save_statistics, found)
+    finally:
+        if json:
+            console.result_json(reports.as_document(found, made))
+        elif not quiet:
+            show(found, made, worst)
     if judged.is_refused:
         raise typer.Exit(1)

@@ -149,29 +149,35 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
             raise UsageError(f"{path}: no such file or folder; name one that exists")
     names = [path.resolve().name for path in paths]
     chosen = [str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
-    if len(set(chosen)) < len(chosen):
-        raise UsageError(f"{max(chosen, key=chosen.count)}: stands there twice; name each folder once")
+    real = [path.resolve() for path in paths]
+    if len(set(real)) < len(real):
+        raise UsageError(f"{chosen[real.index(max(real, key=real.count))]}: stands there twice; name each folder once")
     return [console.printable(label) for label in chosen]
 
 
-def assert_writable(*paths: Path | None, statistics: Path | None) -> None:
+def assert_writable(*paths: Path | None, statistics: Path | None, inputs: Sequence[Path]) -> None:
     """Refuse outputs that cannot be written before anything is computed.
 
     Raises:
         OutputError: the folder is missing or read-only, or a folder has the name of the file.
-        UsageError: two are the same file, or statistics would not be recognised by their name.
+        UsageError: two are the same file, one is an input or has the name of a picture, or statistics would not be
+            recognised by their name.
     """
-    from restore.images import FORMATS  # noqa: PLC0415  OpenCV takes a while to import
+    from restore.images import FORMATS, UNSUPPORTED  # noqa: PLC0415  OpenCV takes a while to import
 
     if statistics is not None and statistics.suffix != ".safetensors":
         raise UsageError(f"--save-statistics {statistics}: call it {statistics.stem}.safetensors")
     files = [path for path in (*paths, statistics) if path is not None]
     for path in files:
-        if path.suffix.lower() in FORMATS:
+        if any(path.exists() and path.samefile(other) for other in inputs if other.is_file()):
+            raise UsageError(f"{path}: this report is an input; name another file, originals are never replaced")
+        if {path.suffix.lower(), path.resolve().suffix.lower()} & {*FORMATS, *UNSUPPORTED}:
             raise UsageError(f"{path}: a report under the name of a picture; call it {path.stem}.html, .csv or .json")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
-        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        folder = path.resolve().parent  # a link stays one, and what it leads to is written
+        is_stream = path.exists() and not path.is_file()
+        if not is_stream and not (folder.is_dir() and os.access(folder, os.W_OK)):
             raise OutputError(f"{path}: its folder is missing or cannot be written to; make it, or name another")
     real = [path.resolve() for path in files]
     for path in files:

@@ -48,10 +48,10 @@ class Verdict:
 
     def _warnings(self) -> Iterator[str]:
         yield from dict.fromkeys(found.message for report in self.reports for found in report.skipped)
+        yield from dict.fromkeys(warning for report in self.reports for warning in report.warnings)
         for path, report in zip(self.restored, self.reports, strict=True):
-            if self.reference.samefile(path):
+            if self.reference.resolve() == path.resolve():  # it may have gone meanwhile
                 yield f"{path}: is the reference itself, so every pair is identical"
-            yield from report.warnings
             if report.num_clipped:
                 noun = "picture" if report.stored else "pair"
                 yield f"{counted(report.num_clipped, noun)} with float values outside [0,1], clipped for the scores"

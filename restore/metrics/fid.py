@@ -181,7 +181,9 @@ class FidStatistics:
             raise WeightsError(f"{path}: is no readable file of FID statistics ({_last_line(error)})") from error
         num_features = statistics.sum.numel()
         is_sound = (
-            statistics.outer.shape == (num_features, num_features)
+            type(statistics.n) is int
+            and statistics.n >= 0
+            and statistics.outer.shape == (num_features, num_features)
             and statistics.sum.dtype == statistics.outer.dtype == torch.float64
             and bool(statistics.outer.isfinite().all() and statistics.sum.isfinite().all())
         )

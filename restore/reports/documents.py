@@ -20,6 +20,7 @@ import torch
 import restore
 from restore.errors import UsageError
 from restore.images.opencv import cv2
+from restore.jsonable import jsonable
 from restore.scoring import Difference, ScoreReport, difference
 from restore.scoring.records import common_protocol, finite, interval_document
 
@@ -83,7 +84,7 @@ def as_document(reports: Sequence[ScoreReport], made: Provenance) -> dict[str, A
 
 def as_json(reports: Sequence[ScoreReport], made: Provenance) -> str:
     """Return `as_document` as text in ASCII."""
-    return json.dumps(as_document(reports, made), indent=2, allow_nan=False) + "\n"
+    return json.dumps(jsonable(as_document(reports, made)), indent=2, allow_nan=False) + "\n"
 
 
 def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
@@ -112,7 +113,7 @@ def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
     )
     writer.writeheader()
     for index, (name, row) in enumerate(rows.items()):
-        writer.writerow({"name": name, **row} | ({} if index else {"report": json.dumps(described)}))
+        writer.writerow({"name": name, **row} | ({} if index else {"report": json.dumps(jsonable(described))}))
     return stream.getvalue()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from restore.atomic import write_atomically
 from restore.errors import OutputError, UsageError
@@ -95,10 +99,22 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from error
 
 
+def _stream_behind(path: Path) -> TextIO | None:
+    """Return standard output or error where it goes to a file: that of /dev/stdout would lose what it holds."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError):  # closed, or no file
+            if path.is_file() and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
+                return stream
+    return None
+
+
 def _write(path: Path, text: str) -> None:
     content = text.encode("utf-8", "backslashreplace")  # bytes of a name that are no text
     try:
-        if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        if path.exists() and (stream := _stream_behind(path)) is not None:
+            stream.flush()
+            stream.buffer.write(content)
+        elif path.exists() and not path.is_file():  # a terminal, a pipe
             path.write_bytes(content)
         else:
             write_atomically(path.resolve(), content)  # a link stays one

@@ -57,7 +57,7 @@ class Combination:
             else:
                 weights[name] = weights.get(name, 0.0) + weight
             position = term.end()
-        _assert_sensible(formula, weights)
+        _assert_sensible(formula, weights, constant)
         return cls(formula.strip(), weights, constant)
 
     @property
@@ -103,9 +103,11 @@ def _read_term(formula: str, term: str) -> tuple[str | None, float]:
     return name, weight
 
 
-def _assert_sensible(formula: str, weights: Mapping[str, float]) -> None:
+def _assert_sensible(formula: str, weights: Mapping[str, float], constant: float) -> None:
     if not weights:
         raise _refusal(formula, "it names no metric")
+    if not math.isfinite(constant):
+        raise _refusal(formula, f"it adds {constant:g}")
     for name, weight in weights.items():
         if METRICS[name].scope == "set":
             raise _refusal(formula, f"{name} exists only over all pictures")

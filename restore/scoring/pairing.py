@@ -91,6 +91,8 @@ def pair_files(reference: Path, restored: Path, others: Sequence[Path] = ()) -> 
     if reference.is_file() and restored.is_file():
         return Pairing((Pair(reference.stem, reference, restored),), (), ())
     for path, other in ((reference, restored), (restored, reference)):
+        if not path.is_dir() and not path.is_file():
+            raise UsageError(f"{path}: is neither a file nor a folder; save what comes out of it first")
         if not path.is_dir():
             raise UsageError(f"{path}: is a file, and {other} is a folder; compare two folders or two files")
     ours, theirs = (by_name(path, (reference, restored, *others)) for path in (reference, restored))
@@ -137,9 +139,9 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
             continue
         stem = path.relative_to(folder).with_suffix("").as_posix()
         by_stem.setdefault(unicodedata.normalize("NFC", stem), []).append(path)  # systems store accents in two ways
-    shared = [paths for paths in by_stem.values() if len(paths) > 1]
-    twins = {path.relative_to(folder).as_posix(): paths for paths in shared for path in paths}
-    files = {name: folder / name for name in twins}
+    shared = [_by_whole_name(folder, paths) for paths in by_stem.values() if len(paths) > 1]
+    twins = {name: [*named.values()] for named in shared for name in named}
+    files = {name: path for named in shared for name, path in named.items()}
     for stem, (path, *others_of_stem) in by_stem.items():
         if not others_of_stem:  # a.png.jpg keeps its whole name beside a.png and a.tif
             files[path.relative_to(folder).as_posix() if stem in twins else stem] = path
@@ -148,3 +150,10 @@ def by_name(folder: Path, others: Sequence[Path] = ()) -> Listing:
         why = f" ({found[0].message.removeprefix(f'{folder}: ')})" if found else ""
         raise NothingToDoError(f"{folder}: no pictures in it{why}; name a folder of pictures")
     return Listing(files, twins, tuple(item for item in found if item.reason not in _EXPECTED))
+
+
+def _by_whole_name(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
+    """Return files of one stem by their names with the extension, accents composed unless that makes two the same."""
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    composed = [unicodedata.normalize("NFC", name) for name in names]
+    return dict(zip(composed if len(set(composed)) == len(names) else names, paths, strict=True))

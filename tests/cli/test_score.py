@@ -4,6 +4,7 @@ import json
 import math
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,9 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("stats", "out", "--fail-under", "psnr=30"), 2, "is not measured; choose from fid"),
         (("ref", "out", "--save-statistics", "new.safetensors", "--weights-dir", "none"), 2, "there will be none"),
         (("ref", "twice"), 2, "the same name but for the extension"),
+        (("ref", "out", "same"), 2, "stands there twice"),
+        (("ref", "out", "--combine", "psnr+1e999"), 2, "it adds inf"),
+        (("ref", "a" * 300), 2, "File name too long; check the path"),
     ],
 )
 def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -202,7 +206,8 @@ def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: 
     write(root / "twice/x.jpg", picture(0))
     (root / "stats").mkdir()
     FidStatistics.empty(4).save(root / "stats/0.safetensors")
-    there = {"ref", "out", "empty", "twice", "missing", "stats"}
+    (root / "same").symlink_to(root / "out")
+    there = {"ref", "out", "empty", "twice", "missing", "stats", "same"}
     done = score(*(root / word if word in there else word for word in arguments))
     assert done.returncode == code
     assert not Path("new.safetensors").exists()
@@ -281,8 +286,48 @@ def test_a_report_never_replaces_a_picture(tmp_path: Path) -> None:
     for option in ("--csv", "--html", "--json-file"):
         done = score(tmp_path / "a.png", tmp_path / "a.png", option, tmp_path / "a.png")
         assert done.returncode == 2
-        assert "name of a picture" in done.stderr
+        assert "this report is an input" in done.stderr
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_report_replaces_no_picture_under_another_name(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    original = (folders[0] / "set/1.png").read_bytes()
+    for name in ("scan", "raw.dng"):
+        (tmp_path / name).write_bytes(original)
+    (tmp_path / "link.csv").symlink_to(folders[0] / "set/1.png")
+    for name, message in (("raw.dng", "the name of a picture"), ("link.csv", "the name of a picture")):
+        done = score(*folders, "--csv", tmp_path / name)
+        assert (done.returncode, message in done.stderr) == (2, True)
+        assert (tmp_path / name).read_bytes() == original
+    done = score(tmp_path / "scan", folders[0] / "set/1.png", "--csv", tmp_path / "scan")
+    assert (done.returncode, "this report is an input" in done.stderr) == (2, True)
+    assert (tmp_path / "scan").read_bytes() == original
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="needs /dev/stdout")
+def test_a_report_to_standard_output_keeps_what_its_file_holds(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("precious\n")
+    command = [sys.executable, "-m", "restore", "score", *map(str, folders), "--csv", "/dev/stdout"]
+    with log.open("a") as stream:
+        subprocess.run(command, stdout=stream, check=True)
+    text = log.read_text()
+    assert text.startswith("precious\nname,")
+    assert "PSNR dB ↑" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes that close")
+def test_reports_are_written_though_nobody_reads_the_output(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "restore", "score", *map(str, folders), "--html", str(tmp_path / "scores.html")]
+    subprocess.run(["sh", "-c", '"$@" | true', "sh", *command], check=False)
+    assert "</html>" in (tmp_path / "scores.html").read_text()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_no_picture(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = score(tmp_path / "pipe", folders[0] / "set/1.png")
+    assert (done.returncode, "neither a file nor a folder" in done.stderr) == (2, True)
 
 
 def test_lpips_with_its_weights(tmp_path: Path, shared: Path) -> None:
@@ -426,6 +471,7 @@ def test_all_reports_of_any_names(tmp_path: Path) -> None:
     for text in first:
         assert b"2000 resamples" in text
         assert b"opencv" in text
+    json.dumps(json.loads(first[0]), ensure_ascii=False).encode()  # half a surrogate pair could not be
     assert b"<script>alert" not in first[2]
     assert b"caf\\udce9" in first[2]
 
