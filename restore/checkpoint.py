@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,11 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
     paths = list_checkpoints(run_dir, kind)
     for path in reversed(paths):
         try:
-            state: dict[str, Any] = torch.load(_open(path), map_location="cpu", weights_only=True)
+            content = _open(path)
+            if zipfile.ZipFile(content).testzip() is not None:  # torch does not look at the checksums
+                continue
+            content.seek(0)
+            state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
         except Exception:  # noqa: BLE001, S112  whatever damage does to an archive, the older checkpoint is the answer
             continue
         return state

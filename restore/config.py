@@ -162,13 +162,13 @@ class Data(Settings):
     told_share: Share = 0.0
     grey_share: Share = 0.0
     patterns_share: Share = 0.0
-    validation_share: Annotated[float, Field(gt=0, le=0.5)] = 0.025
-    frames_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.025
+    frames_share: Annotated[float, Field(ge=1e-6, lt=1)] = 0.2
     frames_num: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (5, 17)
     frames_skip: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
     frames_display: Share = 0.0
     workers: int = Field(0, ge=0)
-    cache_gb: float = Field(2.0, ge=0)
+    cache_gb: float = Field(2.0, ge=0, le=1e6)
 
 
 class Checkpoint(Settings):
@@ -180,7 +180,7 @@ class Checkpoint(Settings):
     """
 
     minutes: float = Field(3.0, gt=0)
-    max_mb: float | None = Field(None, ge=0.1, allow_inf_nan=False)
+    max_mb: float | None = Field(None, ge=0.1, le=1e6)
 
 
 def _network(value: Any) -> Any:  # noqa: ANN401  whatever the file holds
@@ -341,11 +341,22 @@ def _change(values: dict[str, Any], setting: str) -> None:
     *parents, last = name.split(".")
     place: Any = values
     try:
-        for parent in parents:
-            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        for depth, parent in enumerate(parents):
+            if isinstance(place, dict) and parent not in place:  # a list has to be there for an item to be changed
+                is_list = [*parents, last][depth + 1].isdecimal()
+                place[parent] = _as_understood(values, parents[: depth + 1]) if is_list else {}
+            place = place[int(parent) if isinstance(place, list) else parent]
         place[int(last) if isinstance(place, list) else last] = value
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"--set {setting}: there is no {name} to set; --show prints what there is") from error
+
+
+def _as_understood(values: Mapping[str, Any], path: Sequence[str]) -> Any:  # noqa: ANN401  whatever stands there
+    """Return what stands at a place of a recipe where the file leaves it to presets and defaults."""
+    place: Any = TrainConfig.model_validate(values).as_dict()
+    for part in path:
+        place = place[int(part) if isinstance(place, list) else part]
+    return place
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -132,7 +132,7 @@ def find_weights(name: str, weights_dir: Path | None = None) -> Path:
             return folder / file_name
     raise WeightsError(
         f"{name}: {weights.file_name} is not in {folder}; get it with `{fetch_command(name, folder)}`, or put the "
-        f"file of {weights.url} there, or do without by leaving {weights.metric} out of --metrics"
+        f"file of {weights.url} there, or leave {weights.metric} out"
     )
 
 

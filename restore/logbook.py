@@ -93,7 +93,7 @@ def draw_curves(log: Path, target: Path) -> None:
 
 
 def _records(log: Path) -> Iterator[dict[str, Any]]:
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):  # a line that a full disk or a power cut left half
             yield json.loads(line)
 

@@ -31,6 +31,19 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
         load_checkpoint(tmp_path)
 
 
+def test_a_checkpoint_with_a_changed_byte_falls_back_too(tmp_path: Path) -> None:
+    weights = torch.zeros(1000)
+    save_checkpoint(tmp_path, {"step": 1, "weights": weights})
+    newest = save_checkpoint(tmp_path, {"step": 2, "weights": weights + 0.5})
+    content = bytearray(newest.read_bytes())
+    place = content.index((weights + 0.5).numpy().tobytes())
+    content[place + 43] ^= 0x40
+    newest.write_bytes(content)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["step"] == 1
+
+
 def test_a_save_that_fails_leaves_the_previous_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"step": 1})
 

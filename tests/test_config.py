@@ -60,6 +60,11 @@ def test_a_preset_can_be_changed(recipe: Path) -> None:
         ("budget={steps=1, minutes=1}", "either steps or minutes"),
         ("patches=[{start=0.5, size=16, batch_size=1}]", "starts at 0"),
         ('name="a/b"', "name"),
+        ("checkpoint.max_mb=1e308", "checkpoint.max_mb"),
+        ("data.cache_gb=1e300", "data.cache_gb"),
+        ("data.frames_share=1e-300", "data.frames_share"),
+        ("network.encoder.9.num_blocks=1", "there is no network.encoder.9.num_blocks to set"),
+        ("optimiser.betas.x=1", "optimiser"),
     ],
 )
 def test_what_cannot_be_is_named_in_one_line(recipe: Path, setting: str, message: str) -> None:
@@ -90,6 +95,15 @@ def test_what_is_printed_reads_back_to_the_same(recipe: Path, tmp_path: Path) ->
     printed.write_text(config.as_toml())
     assert load_config(printed) == config
     assert TrainConfig.model_validate(config.as_dict()) == config  # what checkpoints and weights hold
+
+
+def test_items_of_lists_change_wherever_the_list_is_written(recipe: Path) -> None:
+    settings = ["network.encoder.1.num_blocks=3", "patches.0.size=48", "optimiser.betas.0=0.8", "data.frames_num.0=3"]
+    config = load_config(recipe, settings)
+    assert config.network.encoder[1].num_blocks == 3
+    assert config.network.encoder[0] == load_config(recipe).network.encoder[0]
+    assert (config.patches[0].size, config.optimiser.betas[0], config.data.frames_num[0]) == (48, 0.8, 3)
+    assert config.patches[1] == load_config(recipe).patches[1]
 
 
 def test_a_budget_replaces_that_of_the_recipe(recipe: Path) -> None:

@@ -241,7 +241,7 @@ def test_a_missing_file_is_named_with_the_remedies(tmp_path: Path) -> None:
         str(tmp_path),
         f"`restore models fetch lpips-alex --weights-dir {tmp_path}`",
         "https://download.pytorch.org/",
-        "leaving lpips out of --metrics",
+        "leave lpips out",
     ):
         assert words in message
     assert "\n" not in message

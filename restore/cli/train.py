@@ -14,7 +14,7 @@ from restore.cli import console, options, progress
 from restore.cli.meanings import counted
 from restore.cli.stopping import StopRequest
 from restore.cli.watching import TrainingDisplay
-from restore.errors import UsageError
+from restore.errors import OutputError, UsageError
 from restore.types import RECIPES
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ def pack(
         raise UsageError(f"{out}: call the pack {out.stem}.tar")
     if out.exists():
         raise UsageError(f"{out}: exists already; remove it, or choose another name")
+    if not out.parent.is_dir():
+        raise OutputError(f"{out.parent}: no such folder; make it, or choose another")
     with progress.counting("packing", "pictures", show=not quiet) as on_picture:
         report = pack_folder(folder, out, max_bytes=int(max_mb * 1e6), on_picture=on_picture)
     if not quiet:

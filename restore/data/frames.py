@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -67,8 +68,7 @@ class Frames:
         display_share: of the pairs whose values are averaged as they stand, not in linear light.
 
     Raises:
-        NothingToDoError: no video is long enough.
-        ImageError: the first frame of a video cannot be read.
+        NothingToDoError: no video is long enough, or none can be read.
     """
 
     def __init__(
@@ -83,15 +83,14 @@ class Frames:
     ) -> None:
         self.photos = photos
         self.display_share = display_share
-        needed = 1 + (_odd(num_frames[0]) - 1) * skip[0]
         self.videos = [
-            _Video(frames, _runs(len(frames), num_frames, skip), _tiles(*_size(photos, frames[0]), tile_px))
+            _Video(frames, size, _runs(len(frames), num_frames, skip), _tiles(*size, tile_px))
             for frames in videos
-            if len(frames) >= needed
+            if len(frames) >= _frames_of_shortest_mean(num_frames, skip) and (size := _size(photos, frames))
         ]
         self.ends = list(accumulate(len(video.runs) * len(video.tiles) for video in self.videos))
         if not self.ends:
-            raise NothingToDoError(f"no video has {needed} frames; name a folder of consecutive frames")
+            raise NothingToDoError("no video has enough frames that can be read; name folders of consecutive frames")
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -121,7 +120,7 @@ class Frames:
         total = np.zeros(sharp[:, tile[0], tile[1]].shape, np.float32)
         for number in run.frames:
             frame = self.photos.read(video.frames[number])
-            if frame.shape != sharp.shape or frame.dtype != sharp.dtype:
+            if frame.shape[1:] != video.size or frame.dtype != sharp.dtype:
                 name = self.photos.name(video.frames[number])
                 raise ImageError(f"{name}: its size or depth is not that of the other frames; leave it out")
             values = frame[:, tile[0], tile[1]].numpy()
@@ -166,7 +165,7 @@ def open_frames(
 
     Raises:
         UsageError: there is no such path, or a range is empty.
-        NothingToDoError: no pictures are there, or no video is long enough.
+        NothingToDoError: no pictures are there, or no video is long enough, or none can be read.
     """
     if not 1 <= num_frames[0] <= num_frames[1] or _odd(num_frames[0]) > num_frames[1]:
         raise UsageError(
@@ -181,6 +180,11 @@ def open_frames(
     for index in sorted(range(len(photos)), key=lambda index: natural_order(photos.name(index))):
         videos.setdefault(PurePath(photos.name(index)).parent, []).append(index)
     kept = [frames[round(part[0] * len(frames)) : round(part[1] * len(frames))] for frames in videos.values()]
+    needed, longest = _frames_of_shortest_mean(num_frames, skip), max(map(len, kept))
+    if longest < needed:
+        share = "has" if part == (0, 1) else f"has, from {part[0]:.0%} to {part[1]:.0%} of it,"
+        told = f"a mean takes {needed} frames, and the longest video {share} {longest}"
+        raise NothingToDoError(f"{folder}: {told}; name a folder of longer ones")
     return Frames(photos, kept, num_frames, skip, tile_px=tile_px, display_share=display_share)
 
 
@@ -200,6 +204,7 @@ class _Run(NamedTuple):
 
 class _Video(NamedTuple):
     frames: Sequence[int]
+    size: tuple[int, int]
     runs: Sequence[_Run]
     tiles: Sequence[tuple[slice, slice]]
 
@@ -218,9 +223,17 @@ def _odd(number: int) -> int:
     return number + 1 - number % 2
 
 
-def _size(photos: Photos, index: int) -> tuple[int, int]:
-    height, width = photos.size(index) or photos.read(index).shape[1:]
-    return height, width
+def _frames_of_shortest_mean(num_frames: tuple[int, int], skip: tuple[int, int]) -> int:
+    return 1 + (_odd(num_frames[0]) - 1) * skip[0]
+
+
+def _size(photos: Photos, frames: Sequence[int]) -> tuple[int, int] | None:
+    """Return height and width of a video as its first readable frame has them, upright; None where there is none."""
+    for frame in frames:
+        with contextlib.suppress(ImageError):
+            height, width = photos.read(frame).shape[1:]
+            return height, width
+    return None
 
 
 def _tiles(height: int, width: int, tile_px: int) -> list[tuple[slice, slice]]:

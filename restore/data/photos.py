@@ -20,6 +20,7 @@ from restore.images import find_images, from_float, read_photo
 
 CACHE_BYTES = 2**31
 
+_ORIENTATION = 0x0112  # of EXIF; from 5 on the sides change places
 _SIZED_BY_PILLOW = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
 
 
@@ -133,7 +134,10 @@ class _FolderSizes:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(self.root / self.names[index], formats=_SIZED_BY_PILLOW) as image:
-                    return image.height, image.width
+                    is_turned = (
+                        image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) >= 5
+                    )  # PNGs decode for it
+                    return (image.width, image.height) if is_turned else (image.height, image.width)
         except Exception:  # noqa: BLE001  decoders raise anything on damaged content; reading it will tell
             return None
 

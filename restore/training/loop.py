@@ -22,7 +22,7 @@ from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team, join_team, own_device
-from restore.errors import DeviceError, DivergedError, OutputError, UsageError
+from restore.errors import DeviceError, DivergedError, OutputError, UsageError, WeightsError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
@@ -36,7 +36,6 @@ SECONDS_BETWEEN_RECORDS = 10.0
 EXPLOSION = 1000.0  # times the usual length of the gradient
 MAX_LEFT_OUT = 3  # steps in a row with such gradients
 MAX_REWINDS = 5
-_REMEDY = "resume with on_divergence=rewind (--resume --set), or start in another folder with a lower optimiser.lr"
 
 
 def train(
@@ -71,7 +70,7 @@ def train(
     Raises:
         DivergedError: the loss is not finite or the gradients exploded; the last good checkpoint stays.
         UsageError: the folder holds a run already, or one of another recipe.
-        WeightsError: the run's checkpoints or the first weights cannot be read.
+        WeightsError: the run's checkpoints or the first weights cannot be read, or the best ones are gone.
         OutputError: the run folder cannot be written.
         DeviceError: out of memory; the last checkpoint stays.
     """
@@ -88,18 +87,14 @@ def train(
             if config.budget.progress(state.step, state.seconds) >= 1:
                 minutes = round(state.seconds / 60, 3)
                 logbook.write("finished", step=state.step, minutes=minutes, best_psnr_db=state.best_psnr_db)
-                return run_dir / "best.safetensors"
+                return _best_of_finished(run_dir)
             keeper = Keeper(config, material, run_dir, team, logbook)
             keeper.go_on_from(state)
             while True:
                 try:
-                    is_over = _run(config, material, state, team, logbook, keeper, should_stop)
-                except (RuntimeError, MemoryError) as error:  # noqa: PERF203  the loop is the retry
-                    if not is_out_of_memory(error):
-                        raise
-                    remedy = "choose smaller patches or batches (patches, with more optimiser.accumulation)"
-                    raise DeviceError(f"out of memory on {place}; {remedy}, or close other programs") from error
-                except DivergedError:
+                    with _told_out_of_memory(place):
+                        is_over = _run(config, material, state, team, logbook, keeper, should_stop)
+                except DivergedError:  # noqa: PERF203  the loop is the retry
                     if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
                         raise
                     state = _rewound(state, config, run_dir, team, init)
@@ -107,6 +102,26 @@ def train(
                     logbook.write("rewind", step=state.step, lr_scale=state.lr_scale)
                 else:
                     return run_dir / "best.safetensors" if is_over else None
+
+
+@contextlib.contextmanager
+def _told_out_of_memory(device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = (
+            "choose smaller patches or batches (patches, with more optimiser.accumulation), or close other programs"
+        )
+        raise DeviceError(f"out of memory on {device}; {remedy}") from error
+
+
+def _best_of_finished(run_dir: Path) -> Path:
+    best = run_dir / "best.safetensors"
+    if not best.exists():
+        raise WeightsError(f"{run_dir}: finished, and its best.safetensors is gone; use last.safetensors")
+    return best
 
 
 def _run(  # noqa: PLR0917  `train` reads better so
@@ -213,7 +228,7 @@ def train_step(  # noqa: PLR0917  what one step needs
         state.scaler.unscale_(optimiser)
     limit = config.optimiser.clip_norm or math.inf
     norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), limit))
-    is_sound = _is_sound(state, sum(losses), norm)
+    is_sound = _is_sound(state, sum(losses), norm, config)
     for optimiser in state.optimisers:
         if is_sound:
             state.scaler.step(optimiser)
@@ -325,7 +340,7 @@ def _loss_of(config: TrainConfig, device: torch.device) -> Loss:
     return build_loss(loss.kind, eps=loss.eps, fft=loss.fft, lpips=loss.lpips, perceptual=perceptual)
 
 
-def _is_sound(state: TrainState, loss: float, norm: float) -> bool:
+def _is_sound(state: TrainState, loss: float, norm: float, config: TrainConfig) -> bool:
     """Return whether a step would not spoil the weights; where it would, it is left out.
 
     Single gradients of more than a thousand times the usual length come from rare pictures that drive the gates beyond
@@ -334,16 +349,19 @@ def _is_sound(state: TrainState, loss: float, norm: float) -> bool:
     Raises:
         DivergedError: the gradient is not finite, or several in a row are too long.
     """
+    remedy = "start in another folder with a lower optimiser.lr"
+    if config.on_divergence == "stop":
+        remedy = f"resume with on_divergence=rewind (--resume --set), or {remedy}"
     if state.scaler.is_enabled() and not math.isfinite(norm):
         if state.scaler.get_scale() < 1:
-            raise DivergedError(f"float16 overflows at step {state.step}; {_REMEDY}, or precision=bf16")
+            raise DivergedError(f"float16 overflows at step {state.step}; {remedy}, or precision=bf16")
         return False  # the scaler scales less; one infinite gradient has spoilt all in the clipping
     if not math.isfinite(norm):
-        raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {_REMEDY}")
+        raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {remedy}")
     if norm > EXPLOSION * state.usual_norm > 0:
         state.num_left_out += 1
         if state.num_left_out > MAX_LEFT_OUT:
-            raise DivergedError(f"the gradients exploded at step {state.step}; {_REMEDY}")
+            raise DivergedError(f"the gradients exploded at step {state.step}; {remedy}")
         return False
     state.num_left_out = 0
     state.usual_norm = 0.98 * state.usual_norm + 0.02 * norm if state.usual_norm else norm

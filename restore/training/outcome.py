@@ -86,7 +86,7 @@ class Keeper:
         try:
             self._write_weights(state, document, is_best=is_best)
         except OSError as error:
-            raise OutputError(f"{self.run_dir}: {error.strerror or error}; the last checkpoint stays") from error
+            raise self._not_written(error) from error
         self._write_state(state, "checkpoint")
         self.logbook.write(
             "checkpoint",
@@ -108,8 +108,9 @@ class Keeper:
         self.was_stable = is_stable
 
     def go_on_from(self, state: TrainState) -> None:
-        """Make the state the newest of the run, where it is an earlier one that the run went back to."""
-        if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
+        """Make the state the newest of the run, where there is none yet or the run went back to an earlier one."""
+        steps = [step_of(path) for path in list_checkpoints(self.run_dir)] if self.team.leads else [state.step]
+        if not steps or max(steps) > state.step:  # from the first moment on a run can be resumed
             self._write_state(state, "checkpoint")
             discard_later(self.run_dir, state.step)
 
@@ -125,12 +126,16 @@ class Keeper:
         try:
             save_checkpoint(self.run_dir, state.as_dict(self.config), kind=kind, max_bytes=max_bytes)
         except OSError as error:
-            raise OutputError(f"{self.run_dir}: {error.strerror or error}; the last checkpoint stays") from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> OutputError:
+        remedy = "the last checkpoint stays" if list_checkpoints(self.run_dir) else "choose another run folder (--out)"
+        return OutputError(f"{self.run_dir}: {error.strerror or error}; {remedy}")
 
     def _write_weights(self, state: TrainState, document: dict[str, Any], *, is_best: bool) -> None:
         for name in ("last", "best") if is_best else ("last",):
             save_weights(self.run_dir / f"{name}.safetensors", state.average, document)
-        write_atomically(self.run_dir / "card.md", card(document).encode())
+        write_atomically(self.run_dir / "card.md", card(document).encode("utf-8", "backslashreplace"))
 
     def _document(self, state: TrainState, found: float) -> dict[str, Any]:
         """Describe the weights for their file."""

@@ -168,11 +168,21 @@ def prepare_state(
         state.use(choose_dtype(config, device))
         return state
     state = TrainState.fresh(config, device)
-    state.load_dict(_saved_for(config, run_dir))
+    try:
+        state.load_dict(_saved_for(config, run_dir))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        remedy = "go on with the version that wrote it, or start in another folder"
+        raise WeightsError(
+            f"{found[-1]}: no state of this version of restore ({_first_line(error)}); {remedy}"
+        ) from error
     num = state.num_processes
     if num != team.size:
         raise UsageError(f"{run_dir}: {num} process(es) trained this run; resume with as many (--processes {num})")
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _file_that_would_go(run_dir: Path) -> str | None:
@@ -207,6 +217,9 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         candidate = saved if _is_stable(before, saved) else _load_stable(run_dir)
         if candidate is not None and _is_stable(config, candidate):
             return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}
+        if candidate is not None:
+            told = f"the learning rate would fall before step {candidate['step']:,}, the last that it had not fallen at"
+            raise UsageError(f"{run_dir}: {told}; choose a larger budget or a smaller schedule.decay")
     told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
     remedy = "leave recipe and settings out to go on with its own, or choose another folder"
     raise UsageError(f"{run_dir}: the run has another recipe ({told}); {remedy}")

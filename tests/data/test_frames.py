@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from restore.data import (
     Mixture,
@@ -140,16 +141,47 @@ def test_parts_share_no_frame(write: Write, tmp_path: Path) -> None:
 
 def test_refusals(write: Write, tmp_path: Path) -> None:
     video(tmp_path, write, 4)
-    with pytest.raises(NothingToDoError, match="no video has 5 frames"):
+    with pytest.raises(NothingToDoError, match="a mean takes 5 frames, and the longest video has 4; name"):
         open_frames(tmp_path)
-    with pytest.raises(NothingToDoError, match="no video has 5 frames"):
+    with pytest.raises(NothingToDoError, match="a mean takes 5 frames, and the longest video has 4; name"):
         open_frames(tmp_path, num_frames=(3, 3), skip=(2, 2))
+    with pytest.raises(NothingToDoError, match="a mean takes 1 frames, and the longest video has, from 95% to 100% of"):
+        open_frames(tmp_path, num_frames=(1, 3), part=(0.95, 1))
     for settings in ({"num_frames": (5, 3)}, {"num_frames": (4, 4)}, {"skip": (0, 1)}, {"part": (0.5, 0.5)}):
         with pytest.raises(UsageError):
             open_frames(tmp_path, **settings)
     write(tmp_path / "f3.png", np.zeros((12, 21, 3), np.uint8))
     with pytest.raises(ImageError, match=r"f3\.png: its size or depth"):
         open_frames(tmp_path, num_frames=(3, 3)).read(0)
+
+
+def test_frames_that_a_tag_turns_are_cut_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"f{index}.jpg", exif=exif)
+    source = open_frames(tmp_path, num_frames=(3, 3), tile_px=16)
+    assert len(source) == 2 * 4  # of 50×20 upright
+    for index in range(len(source)):
+        assert all(side.shape == (3, 16, 16) for side in source.read(index))
+    photos = open_photos(tmp_path)
+    assert photos.size(0) == (50, 20) == tuple(photos.read(0).shape[1:])
+
+
+def test_a_broken_first_frame_spoils_only_its_own_means(write: Write, tmp_path: Path) -> None:
+    video(tmp_path, write, 4)
+    first = min(tmp_path.iterdir(), key=lambda path: natural_order(path.name))
+    first.write_bytes(b"broken")
+    source = open_frames(tmp_path, num_frames=(3, 3))
+    assert len(source) == 2
+    with pytest.raises(ImageError, match=first.name):
+        source.read(0)
+    source.read(1)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(NothingToDoError, match="frames that can be read"):
+        open_frames(tmp_path, num_frames=(3, 3))
 
 
 def test_samples_mix_frames_and_photographs_and_give_noise_to_both(write: Write, tmp_path: Path) -> None:

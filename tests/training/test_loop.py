@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.checkpoint import list_checkpoints, load_checkpoint
+from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
@@ -281,7 +282,7 @@ def test_a_longer_decay_goes_on_from_before_the_shorter_one(
     saved = load_checkpoint(tmp_path / "run")
     assert saved is not None
     assert saved["best_psnr_db"] == 30  # of the shorter run, whose weights stay
-    with pytest.raises(UsageError, match=r"schedule.decay was 0.75 and is 0.9"):  # it fell from step 1.6 on
+    with pytest.raises(UsageError, match=r"would fall before step 4.*smaller schedule.decay"):  # from step 1.6 on
         train(
             changed(long, schedule=long.schedule.model_dump() | {"decay": 0.9}), material, tmp_path / "run", resume=True
         )
@@ -412,6 +413,58 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
     for name in ("config.toml", "data.json"):
         (tmp_path / "run" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
     assert train(config, material, tmp_path / "run") is not None
+
+
+def test_a_run_can_be_resumed_from_its_first_moment_on(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Keeper, "_write_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, material, tmp_path / "run")
+    train(config, material, tmp_path / "run", resume=True)
+    train(config, material, tmp_path / "whole")
+    assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"config": {"new_setting": 1}}, {"average": {}}, {"config": None}, {"optimisers": [{}]}]
+)
+def test_a_state_of_another_version_is_named(
+    config: TrainConfig, material: Material, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    state = TrainState.fresh(config).as_dict(config)
+    save_checkpoint(tmp_path, state | change)
+    with pytest.raises(WeightsError, match=r"checkpoint-00000000\.pt: no state of this version of restore"):
+        train(config, material, tmp_path, resume=True)
+
+
+def test_a_finished_run_whose_best_weights_are_gone_says_so(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    best = train(config, material, tmp_path)
+    assert best is not None
+    best.unlink()
+    with pytest.raises(WeightsError, match=r"best\.safetensors is gone; use last\.safetensors"):
+        train(config, material, tmp_path, resume=True)
+
+
+def test_the_card_names_folders_whose_bytes_are_no_text(config: TrainConfig, photographs: Path, tmp_path: Path) -> None:
+    (photographs / "deeper").rename(photographs / os.fsdecode(b"caf\xe9"))
+    train(config, Material.open(config, clean=photographs), tmp_path / "run")
+    assert "caf\\udce9" in (tmp_path / "run" / "card.md").read_text()
+
+
+@pytest.mark.parametrize("chosen", ["stop", "rewind"])
+def test_who_rewinds_already_is_not_told_to(config: TrainConfig, chosen: str) -> None:
+    state, (degraded, told, reference) = TrainState.fresh(config), batch()
+    spoilt = Batch(degraded * torch.nan, told, reference)
+    with pytest.raises(DivergedError) as caught:
+        train_step(state, [spoilt], state.network, charbonnier_loss, changed(config, on_divergence=chosen))
+    assert ("on_divergence=rewind" in str(caught.value)) == (chosen == "stop")
 
 
 def test_a_run_that_always_diverges_ends(
