@@ -347,6 +347,8 @@ def _change(values: dict[str, Any], setting: str) -> None:
                 place[parent] = _as_understood(values, parents[: depth + 1]) if is_list else {}
             place = place[int(parent) if isinstance(place, list) else parent]
         place[int(last) if isinstance(place, list) else last] = value
+    except ValidationError as error:
+        raise UsageError(f"--set {setting}: {_first_problem(error)}") from error
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"--set {setting}: there is no {name} to set; --show prints what there is") from error
 

@@ -136,7 +136,7 @@ def number_of_processes(text: str, device: torch.device) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--processes {text}: choose auto or a number from 1")
     if on_cuda and int(text) > num_gpus:
-        raise UsageError(f"--processes {text}: each takes a GPU of its own, and {device} is {num_gpus}; choose auto")
+        raise UsageError(f"--processes {text}: each takes a GPU, and {num_gpus} can be had as {device}; choose auto")
     return int(text)
 
 

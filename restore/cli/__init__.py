@@ -19,7 +19,6 @@ from restore.cli.stopping import signals_that_stop
 from restore.errors import RestoreError, UsageError
 
 INTERNAL_ERROR = 70
-_PATH_REFUSED = {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP}
 
 app = typer.Typer(
     name="restore",
@@ -103,15 +102,15 @@ def _explain_usage(error: Exception) -> int | None:
 
 
 def _explain_file_system(error: Exception) -> int | None:
-    """Say that a page of help could not be written, or a path not looked at; None where the error is another."""
-    refused: RestoreError
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        refused = console.not_written(error)
-    elif isinstance(error, OSError) and error.filename and error.errno in _PATH_REFUSED:
+    """Say what the system refused, where nothing below has; None where the error is another."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a page of help
+        refused: RestoreError = console.not_written(error)
+    elif isinstance(error, OSError) and error.filename and error.errno in {errno.ENAMETOOLONG, errno.EACCES}:
         refused = UsageError(f"{error.filename}: {error.strerror}; check the path and the rights to it")
     else:
         return None
-    _explain(refused)
+    _explain(error)
+    console.error(str(refused))
     return refused.exit_code
 
 

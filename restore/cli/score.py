@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from restore.cli import console, options, progress, verdict
 from restore.cli import score_options as given
 from restore.cli.report import show
+from restore.errors import OutputError
 
 if TYPE_CHECKING:
     from restore.scoring import ScoreReport
@@ -87,14 +89,21 @@ def score(  # noqa: PLR0917  the order is that of the help page
         reference, restored, found, limits, missing_is_fine=allow_missing, left_out_is_fine=allow_missing_metrics
     )
     judged.explain(quiet=quiet)
-    try:  # files first, since whoever reads the output may have left
-        reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
-        if save_statistics:
-            reports.save_statistics(save_statistics, found)
-    finally:
+
+    def tell() -> None:
         if json:
             console.result_json(reports.as_document(found, made))
         elif not quiet:
             show(found, made, worst)
+
+    try:  # files first, since whoever reads the output may have left
+        reports.write_reports(found, made, json_file=json_file, csv_file=csv, html_file=html, num_shown=worst)
+        if save_statistics:
+            reports.save_statistics(save_statistics, found)
+    except OutputError:
+        with contextlib.suppress(BrokenPipeError, OutputError):
+            tell()
+        raise
+    tell()
     if judged.is_refused:
         raise typer.Exit(1)

@@ -169,9 +169,12 @@ def assert_writable(*paths: Path | None, statistics: Path | None, inputs: Sequen
         raise UsageError(f"--save-statistics {statistics}: call it {statistics.stem}.safetensors")
     files = [path for path in (*paths, statistics) if path is not None]
     for path in files:
-        if any(path.exists() and path.samefile(other) for other in inputs if other.is_file()):
+        if path.exists() and any(path.samefile(other) for other in inputs if other.is_file()):
             raise UsageError(f"{path}: this report is an input; name another file, originals are never replaced")
-        if {path.suffix.lower(), path.resolve().suffix.lower()} & {*FORMATS, *UNSUPPORTED}:
+        suffixes = {path.suffix.lower(), path.resolve().suffix.lower()}
+        if path != statistics and ".safetensors" in suffixes:
+            raise UsageError(f"{path}: a report under the name of statistics; call it {path.stem}.html, .csv or .json")
+        if suffixes & {*FORMATS, *UNSUPPORTED}:
             raise UsageError(f"{path}: a report under the name of a picture; call it {path.stem}.html, .csv or .json")
         if path.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
@@ -191,7 +194,7 @@ def assert_saved(
     """Refuse to save statistics that nothing will compute, or that would overwrite each other.
 
     Raises:
-        UsageError: the FID is left out, or two folders would have one file.
+        UsageError: the FID is left out, two folders would have one file, or one is an input.
         OutputError: something of that name is in the way.
     """
     from restore.reports import statistics_files  # noqa: PLC0415  torch takes two seconds to import
@@ -199,6 +202,14 @@ def assert_saved(
 
     if statistics is None:
         return
-    statistics_files(statistics, labels)
+    inputs = {file.resolve() for path in (reference, *restored) for file in _files_of_statistics(path)}
+    for target in statistics_files(statistics, labels):
+        if target.resolve() in inputs:
+            raise UsageError(f"--save-statistics: {target} is an input; choose another name")
     if measures.inception is None and not all(map(is_statistics, (reference, *restored))):
         raise UsageError(f"--save-statistics {statistics}: there will be none, {measures.left_out[FID]}")
+
+
+def _files_of_statistics(path: Path) -> list[Path]:
+    """Return the files of saved statistics that a path names, itself or as a folder."""
+    return [path] if path.is_file() else list(path.glob("*.safetensors"))

@@ -117,7 +117,7 @@ class Frames:
         sharp = self.photos.read(video.frames[run.middle])
         white = _WHITE[sharp.dtype]
         as_they_stand = index * _GOLDEN % 1 < self.display_share
-        total = np.zeros(sharp[:, tile[0], tile[1]].shape, np.float32)
+        total = np.zeros((3, tile[0].stop - tile[0].start, tile[1].stop - tile[1].start), np.float32)
         for number in run.frames:
             frame = self.photos.read(video.frames[number])
             if frame.shape[1:] != video.size or frame.dtype != sharp.dtype:

@@ -134,9 +134,8 @@ class _FolderSizes:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 with Image.open(self.root / self.names[index], formats=_SIZED_BY_PILLOW) as image:
-                    is_turned = (
-                        image.format != "PNG" and image.getexif().get(_ORIENTATION, 1) >= 5
-                    )  # PNGs decode for it
+                    # Pillow turns TIFFs itself, and would decode a PNG to know
+                    is_turned = image.format in {"JPEG", "WEBP"} and image.getexif().get(_ORIENTATION, 1) >= 5
                     return (image.width, image.height) if is_turned else (image.height, image.width)
         except Exception:  # noqa: BLE001  decoders raise anything on damaged content; reading it will tell
             return None

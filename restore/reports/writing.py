@@ -102,7 +102,7 @@ def _make_folder(folder: Path) -> None:
 def _stream_behind(path: Path) -> TextIO | None:
     """Return standard output or error where it goes to a file: that of /dev/stdout would lose what it holds."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError):  # closed, or no file
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it has no file, or is closed
             if path.is_file() and os.path.samestat(path.stat(), os.fstat(stream.fileno())):
                 return stream
     return None
@@ -114,6 +114,7 @@ def _write(path: Path, text: str) -> None:
         if path.exists() and (stream := _stream_behind(path)) is not None:
             stream.flush()
             stream.buffer.write(content)
+            stream.flush()
         elif path.exists() and not path.is_file():  # a terminal, a pipe
             path.write_bytes(content)
         else:

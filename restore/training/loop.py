@@ -78,7 +78,8 @@ def train(
     if place.type == "cpu":
         keep_freed_memory()
     with join_team(place) as team, _alone_in(run_dir, team):
-        state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
+        with _told_out_of_memory(place):
+            state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
         _agree(state, team)
         if team.leads:
             _keep_recipe(config, material, run_dir)
@@ -111,9 +112,7 @@ def _told_out_of_memory(device: torch.device) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        remedy = (
-            "choose smaller patches or batches (patches, with more optimiser.accumulation), or close other programs"
-        )
+        remedy = "close other programs and resume, or start in another folder with smaller patches or batches"
         raise DeviceError(f"out of memory on {device}; {remedy}") from error
 
 
@@ -144,18 +143,18 @@ def _run(  # noqa: PLR0917  `train` reads better so
     }
     logbook.write("start", step=state.step, dtype=str(state.dtype).removeprefix("torch."), **numbers)
     samples = training_samples(config, material, state.num_rewinds)
+    seconds = state.seconds
     stream = sample_stream(
         config,
         samples,
         team,
         first_step=state.step,
-        progress_at=lambda step: config.budget.progress(step, state.seconds),
+        progress_at=lambda step: config.budget.progress(step, seconds),  # by the leader's clock, like the rate
     )
     meter = Meter()
     with contextlib.closing(stream):
         while True:
             stop, save, seconds = team.agree(should_stop(), keeper.is_due(state), team.leads * state.seconds)
-            state.seconds = seconds  # the leader's, by which all choose the size of their patches too
             progress = config.budget.progress(state.step, seconds)
             keeper.keep_before_decay(state, progress)
             if save:
@@ -171,6 +170,7 @@ def _run(  # noqa: PLR0917  `train` reads better so
             loss, gradient_norm = train_step(state, passes, network, loss_of, config, team)
 
             state.seconds += meter.count_step(passes, loss)
+            keeper.keep_first(state)
             keeper.losses.append(loss)
             if meter.has_news():
                 logbook.write(

@@ -77,7 +77,9 @@ class Material:
         validation: Path | None = None,
         frames: Path | None = None,
     ) -> Material:
-        """Open a folder or pack of clean photographs, or two folders of pairs; nothing is decoded yet.
+        """Open a folder or pack of clean photographs, or two folders of pairs.
+
+        Nothing is decoded yet but the first frame of each video.
 
         Args:
             config: its `data` say how much memory decoded pictures may take and what share is held out.

@@ -108,11 +108,15 @@ class Keeper:
         self.was_stable = is_stable
 
     def go_on_from(self, state: TrainState) -> None:
-        """Make the state the newest of the run, where there is none yet or the run went back to an earlier one."""
-        steps = [step_of(path) for path in list_checkpoints(self.run_dir)] if self.team.leads else [state.step]
-        if not steps or max(steps) > state.step:  # from the first moment on a run can be resumed
+        """Make the state the newest of the run, where it is an earlier one that the run went back to."""
+        if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
             self._write_state(state, "checkpoint")
             discard_later(self.run_dir, state.step)
+
+    def keep_first(self, state: TrainState) -> None:
+        """Save the state after the first step, before any weights: from here on the run can be resumed."""
+        if self.team.leads and state.step == 1:
+            self._write_state(state, "checkpoint")
 
     def keep_rewound(self, state: TrainState) -> None:
         """Save a state that went back, so that a stop does not undo it, and forget the losses of the way it left."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.optim import Adam, AdamW, Optimizer
 
+from restore.allocator import is_out_of_memory
 from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig, differences
 from restore.distributed import Team
@@ -171,10 +172,10 @@ def prepare_state(
     try:
         state.load_dict(_saved_for(config, run_dir))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        remedy = "go on with the version that wrote it, or start in another folder"
-        raise WeightsError(
-            f"{found[-1]}: no state of this version of restore ({_first_line(error)}); {remedy}"
-        ) from error
+        if is_out_of_memory(error) or "CUDA" in str(error):
+            raise
+        told = f"its checkpoints hold no state of this version of restore ({_first_line(error)})"
+        raise WeightsError(f"{run_dir}: {told}; go on with the one that wrote them, or in another folder") from error
     num = state.num_processes
     if num != team.size:
         raise UsageError(f"{run_dir}: {num} process(es) trained this run; resume with as many (--processes {num})")
@@ -218,7 +219,7 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         if candidate is not None and _is_stable(config, candidate):
             return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}
         if candidate is not None:
-            told = f"the learning rate would fall before step {candidate['step']:,}, the last that it had not fallen at"
+            told = f"budget or learning rate would end or fall before step {candidate['step']:,}, where the run goes on"
             raise UsageError(f"{run_dir}: {told}; choose a larger budget or a smaller schedule.decay")
     told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
     remedy = "leave recipe and settings out to go on with its own, or choose another folder"

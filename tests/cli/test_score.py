@@ -189,6 +189,8 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "out", "empty"), 3, "empty: no pictures"),
         (("ref", "out", "--csv", "ref"), 5, "is a folder"),
         (("ref", "out", "--csv", "new.txt", "--html", "./new.txt"), 2, "two reports in one file"),
+        (("stats", "out", "--csv", "new.safetensors"), 2, "the name of statistics"),
+        (("stats", "stats", "--save-statistics", "stats/0.safetensors"), 2, "is an input"),
         (("stats", "out", "--combine", "psnr"), 2, "saved statistics serve fid alone"),
         (("stats", "out", "--metrics", "psnr,fid"), 2, "saved statistics serve fid alone"),
         (("stats", "out", "--fail-under", "psnr=30"), 2, "is not measured; choose from fid"),
@@ -196,7 +198,7 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "twice"), 2, "the same name but for the extension"),
         (("ref", "out", "same"), 2, "stands there twice"),
         (("ref", "out", "--combine", "psnr+1e999"), 2, "it adds inf"),
-        (("ref", "a" * 300), 2, "File name too long; check the path"),
+        (("ref", "a" * 300), 2, "a" * 300),
     ],
 )
 def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -208,7 +210,7 @@ def test_refusals(folders: tuple[Path, Path], arguments: tuple[str, ...], code: 
     FidStatistics.empty(4).save(root / "stats/0.safetensors")
     (root / "same").symlink_to(root / "out")
     there = {"ref", "out", "empty", "twice", "missing", "stats", "same"}
-    done = score(*(root / word if word in there else word for word in arguments))
+    done = score(*(root / word if word.split("/")[0] in there else word for word in arguments))
     assert done.returncode == code
     assert not Path("new.safetensors").exists()
     assert done.stderr.startswith("error: ")

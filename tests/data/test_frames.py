@@ -153,6 +153,8 @@ def test_refusals(write: Write, tmp_path: Path) -> None:
     write(tmp_path / "f3.png", np.zeros((12, 21, 3), np.uint8))
     with pytest.raises(ImageError, match=r"f3\.png: its size or depth"):
         open_frames(tmp_path, num_frames=(3, 3)).read(0)
+    with pytest.raises(ImageError, match=r"f3\.png: its size or depth"):  # in the middle
+        open_frames(tmp_path, num_frames=(3, 3)).read(1)
 
 
 def test_frames_that_a_tag_turns_are_cut_upright(tmp_path: Path) -> None:
@@ -165,8 +167,11 @@ def test_frames_that_a_tag_turns_are_cut_upright(tmp_path: Path) -> None:
     assert len(source) == 2 * 4  # of 50×20 upright
     for index in range(len(source)):
         assert all(side.shape == (3, 16, 16) for side in source.read(index))
+    for suffix in ("tif", "webp"):
+        Image.fromarray(pixels).save(tmp_path / f"x.{suffix}", exif=exif)
     photos = open_photos(tmp_path)
-    assert photos.size(0) == (50, 20) == tuple(photos.read(0).shape[1:])
+    for index in (0, 3, 4):
+        assert photos.size(index) == (50, 20) == tuple(photos.read(index).shape[1:])
 
 
 def test_a_broken_first_frame_spoils_only_its_own_means(write: Write, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_out_of_memory_names_the_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     monkeypatch.setattr(loop, "train_step", fails)
-    with pytest.raises(DeviceError, match="out of memory on cpu; choose smaller patches"):
+    with pytest.raises(DeviceError, match="out of memory on cpu; close other programs"):
         train(config, material, tmp_path / "run")
 
 
@@ -282,7 +282,7 @@ def test_a_longer_decay_goes_on_from_before_the_shorter_one(
     saved = load_checkpoint(tmp_path / "run")
     assert saved is not None
     assert saved["best_psnr_db"] == 30  # of the shorter run, whose weights stay
-    with pytest.raises(UsageError, match=r"would fall before step 4.*smaller schedule.decay"):  # from step 1.6 on
+    with pytest.raises(UsageError, match=r"fall before step 4.*smaller schedule.decay"):  # from step 1.6 on
         train(
             changed(long, schedule=long.schedule.model_dump() | {"decay": 0.9}), material, tmp_path / "run", resume=True
         )
@@ -438,7 +438,7 @@ def test_a_state_of_another_version_is_named(
 ) -> None:
     state = TrainState.fresh(config).as_dict(config)
     save_checkpoint(tmp_path, state | change)
-    with pytest.raises(WeightsError, match=r"checkpoint-00000000\.pt: no state of this version of restore"):
+    with pytest.raises(WeightsError, match="hold no state of this version of restore"):
         train(config, material, tmp_path, resume=True)
 
 
