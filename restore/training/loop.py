@@ -170,7 +170,6 @@ def _run(  # noqa: PLR0917  `train` reads better so
             loss, gradient_norm = train_step(state, passes, network, loss_of, config, team)
 
             state.seconds += meter.count_step(passes, loss)
-            keeper.keep_first(state)
             keeper.losses.append(loss)
             if meter.has_news():
                 logbook.write(

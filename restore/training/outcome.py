@@ -79,6 +79,8 @@ class Keeper:
         found, gain_db, pictures = validate(
             state.average, self.material.held_out, self.config, state.device, is_paired=self.material.is_paired
         )
+        if not list_checkpoints(self.run_dir):  # whatever becomes of the weights, the run can be resumed
+            self._write_state(state, "checkpoint")
         is_best = found > state.best_psnr_db
         if is_best:  # never where it is NaN
             state.best_psnr_db = found
@@ -112,11 +114,6 @@ class Keeper:
         if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
             self._write_state(state, "checkpoint")
             discard_later(self.run_dir, state.step)
-
-    def keep_first(self, state: TrainState) -> None:
-        """Save the state after the first step, before any weights: from here on the run can be resumed."""
-        if self.team.leads and state.step == 1:
-            self._write_state(state, "checkpoint")
 
     def keep_rewound(self, state: TrainState) -> None:
         """Save a state that went back, so that a stop does not undo it, and forget the losses of the way it left."""

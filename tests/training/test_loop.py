@@ -415,7 +415,7 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
     assert train(config, material, tmp_path / "run") is not None
 
 
-def test_a_run_can_be_resumed_from_its_first_moment_on(
+def test_a_run_that_is_killed_while_it_writes_its_first_weights_can_be_resumed(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object, **__: object) -> None:
