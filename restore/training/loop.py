@@ -22,7 +22,7 @@ from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team, join_team, own_device
-from restore.errors import DeviceError, DivergedError, OutputError, UsageError, WeightsError
+from restore.errors import DeviceError, DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
@@ -70,7 +70,7 @@ def train(
     Raises:
         DivergedError: the loss is not finite or the gradients exploded; the last good checkpoint stays.
         UsageError: the folder holds a run already, or one of another recipe.
-        WeightsError: the run's checkpoints or the first weights cannot be read, or the best ones are gone.
+        WeightsError: the run's checkpoints or the first weights cannot be read.
         OutputError: the run folder cannot be written.
         DeviceError: out of memory; the last checkpoint stays.
     """
@@ -85,10 +85,11 @@ def train(
             _keep_recipe(config, material, run_dir)
         logbook = Logbook(run_dir, tensorboard=config.tensorboard, on_record=on_record, writes=team.leads)
         with contextlib.closing(logbook):
-            if config.budget.progress(state.step, state.seconds) >= 1:
+            best = run_dir / "best.safetensors"
+            if config.budget.progress(state.step, state.seconds) >= 1 and best.exists():
                 minutes = round(state.seconds / 60, 3)
                 logbook.write("finished", step=state.step, minutes=minutes, best_psnr_db=state.best_psnr_db)
-                return _best_of_finished(run_dir)
+                return best
             keeper = Keeper(config, material, run_dir, team, logbook)
             keeper.go_on_from(state)
             while True:
@@ -102,7 +103,7 @@ def train(
                     keeper.keep_rewound(state)
                     logbook.write("rewind", step=state.step, lr_scale=state.lr_scale)
                 else:
-                    return run_dir / "best.safetensors" if is_over else None
+                    return best if is_over else None
 
 
 @contextlib.contextmanager
@@ -114,13 +115,6 @@ def _told_out_of_memory(device: torch.device) -> Iterator[None]:
             raise
         remedy = "close other programs and resume, or start in another folder with smaller patches or batches"
         raise DeviceError(f"out of memory on {device}; {remedy}") from error
-
-
-def _best_of_finished(run_dir: Path) -> Path:
-    best = run_dir / "best.safetensors"
-    if not best.exists():
-        raise WeightsError(f"{run_dir}: finished, and its best.safetensors is gone; use last.safetensors")
-    return best
 
 
 def _run(  # noqa: PLR0917  `train` reads better so

@@ -81,8 +81,9 @@ class Keeper:
         )
         if not list_checkpoints(self.run_dir):  # whatever becomes of the weights, the run can be resumed
             self._write_state(state, "checkpoint")
-        is_best = found > state.best_psnr_db
-        if is_best:  # never where it is NaN
+        has_best = (self.run_dir / "best.safetensors").exists()
+        is_best = found > (state.best_psnr_db if has_best else -math.inf)  # never where it is NaN
+        if is_best:
             state.best_psnr_db = found
         document = self._document(state, found)
         try:
