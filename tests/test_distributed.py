@@ -14,6 +14,7 @@ from restore.errors import UsageError
 
 LEAVE_A_TEAM = """
 import os
+import time
 import torch.distributed as dist
 import restore.distributed
 
@@ -21,6 +22,10 @@ num_threads = len(os.listdir("/proc/self/task"))
 dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
 import torch._dynamo
 dist.destroy_process_group()
+for _ in range(100):  # one that ends takes a moment to be gone
+    if len(os.listdir("/proc/self/task")) == num_threads:
+        break
+    time.sleep(0.1)
 print(len(os.listdir("/proc/self/task")) - num_threads)
 """
 
