@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -338,15 +339,14 @@ def _change(values: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *parents, last = name.split(".")
+    parts = name.split(".")
     place: Any = values
     try:
-        for depth, parent in enumerate(parents):
-            if isinstance(place, dict) and parent not in place:  # a list has to be there for an item to be changed
-                is_list = [*parents, last][depth + 1].isdecimal()
-                place[parent] = _as_understood(values, parents[: depth + 1]) if is_list else {}
-            place = place[int(parent) if isinstance(place, list) else parent]
-        place[int(last) if isinstance(place, list) else last] = value
+        for depth, (part, item) in enumerate(itertools.pairwise(parts), 1):
+            if isinstance(place, dict) and part not in place:  # a list has to be there for an item to be changed
+                place[part] = _as_understood(values, parts[:depth]) if item.isdecimal() else {}
+            place = place[_key(place, part)]
+        place[_key(place, parts[-1])] = value
     except ValidationError as error:
         raise UsageError(f"--set {setting}: {_first_problem(error)}") from error
     except (LookupError, ValueError, TypeError, AttributeError) as error:
@@ -357,8 +357,12 @@ def _as_understood(values: Mapping[str, Any], path: Sequence[str]) -> Any:  # no
     """Return what stands at a place of a recipe where the file leaves it to presets and defaults."""
     place: Any = TrainConfig.model_validate(values).as_dict()
     for part in path:
-        place = place[int(part) if isinstance(place, list) else part]
+        place = place[_key(place, part)]
     return place
+
+
+def _key(place: Any, part: str) -> int | str:  # noqa: ANN401  a table or a list
+    return int(part) if isinstance(place, list) else part
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -61,3 +61,8 @@ class DivergedError(RestoreError):
     """Training produced NaN or exploded."""
 
     exit_code = 7
+
+
+def brief(error: Exception) -> str:
+    """Return the first line of what an error of another library says, or its name where it says nothing."""
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

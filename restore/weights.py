@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from restore.atomic import write_atomically
 from restore.ensemble import ENSEMBLES
-from restore.errors import WeightsError
+from restore.errors import WeightsError, brief
 from restore.models import ARCHITECTURES, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.settings import unknown
@@ -224,7 +224,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
         document = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
     except (SafetensorError, ValueError) as error:
-        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({_brief(error)}); {_REMEDY}") from error
+        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({brief(error)}); {_REMEDY}") from error
     if document is not None and not isinstance(document, dict):
         raise WeightsError(f"{path}: its description is not a JSON object; {_REMEDY}")
     return tensors, document
@@ -298,7 +298,7 @@ def _build(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor
         with torch.device("meta"):
             network: NAFNet = ARCHITECTURES[architecture](document["network"])
     except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{path}: its settings describe no {architecture} ({_brief(error)}); {_OTHER}") from error
+        raise WeightsError(f"{path}: its settings describe no {architecture} ({brief(error)}); {_OTHER}") from error
     if network.config.channels != NUM_CHANNELS:
         raise WeightsError(f"{path}: expected a network for 3 channels, found {network.config.channels}; {_OTHER}")
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
@@ -332,7 +332,3 @@ def _sha256(tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> str:
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -103,9 +103,11 @@ def _explain_usage(error: Exception) -> int | None:
 
 def _explain_file_system(error: Exception) -> int | None:
     """Say what the system refused, where nothing below has; None where the error is another."""
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a page of help
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a page of help
         refused: RestoreError = console.not_written(error)
-    elif isinstance(error, OSError) and error.filename and error.errno in {errno.ENAMETOOLONG, errno.EACCES}:
+    elif error.filename and error.errno in {errno.ENAMETOOLONG, errno.EACCES}:
         refused = UsageError(f"{error.filename}: {error.strerror}; check the path and the rights to it")
     else:
         return None

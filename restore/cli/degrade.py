@@ -210,7 +210,7 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
     """
     if settings["blur"] != BlurKind.FRAMES:
         return {}
-    from restore.data import natural_order, windows  # noqa: PLC0415  torch takes two seconds to import
+    from restore.data import frames_spanned, natural_order, windows  # noqa: PLC0415  torch takes two seconds to import
     from restore.images import find_images  # noqa: PLC0415  imported with torch
 
     if not folder.is_dir():
@@ -218,7 +218,7 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
     if output.exists() and output.samefile(folder):
         raise UsageError(f"{folder}: input and output are the same; choose another output, frames are never replaced")
     num, skip = settings["num_frames"], settings["frame_skip"] or 1
-    needed = (num - 1) * skip + 1
+    needed = frames_spanned(num, skip)
     found = [path for path in find_images(folder, exclude=output) if path.parent == folder]
     found.sort(key=lambda path: natural_order(path.name))
     if len(found) < needed:

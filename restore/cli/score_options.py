@@ -147,11 +147,11 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder; name one that exists")
-    names = [path.resolve().name for path in paths]
-    chosen = [str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
     real = [path.resolve() for path in paths]
     if len(set(real)) < len(real):
-        raise UsageError(f"{chosen[real.index(max(real, key=real.count))]}: stands there twice; name each folder once")
+        raise UsageError(f"{max(real, key=real.count)}: stands there twice; name each folder once")
+    names = [path.name for path in real]
+    chosen = [str(path) if names.count(name) > 1 else name for path, name in zip(paths, names, strict=True)]
     return [console.printable(label) for label in chosen]
 
 
@@ -168,23 +168,21 @@ def assert_writable(*paths: Path | None, statistics: Path | None, inputs: Sequen
     if statistics is not None and statistics.suffix != ".safetensors":
         raise UsageError(f"--save-statistics {statistics}: call it {statistics.stem}.safetensors")
     files = [path for path in (*paths, statistics) if path is not None]
-    for path in files:
-        if path.exists() and any(path.samefile(other) for other in inputs if other.is_file()):
-            raise UsageError(f"{path}: this report is an input; name another file, originals are never replaced")
-        suffixes = {path.suffix.lower(), path.resolve().suffix.lower()}
-        if path != statistics and ".safetensors" in suffixes:
-            raise UsageError(f"{path}: a report under the name of statistics; call it {path.stem}.html, .csv or .json")
+    targets = [path.resolve() for path in files]  # a link stays one, and what it leads to is written
+    for path, real in zip(files, targets, strict=True):
+        suffixes = {path.suffix.lower(), real.suffix.lower()}
         if suffixes & {*FORMATS, *UNSUPPORTED}:
             raise UsageError(f"{path}: a report under the name of a picture; call it {path.stem}.html, .csv or .json")
-        if path.is_dir():
+        if path != statistics and ".safetensors" in suffixes:
+            raise UsageError(f"{path}: a report under the name of statistics; call it {path.stem}.html, .csv or .json")
+        if any(real.samefile(other) for other in inputs if real.exists() and other.is_file()):
+            raise UsageError(f"{path}: this report is an input; name another file, originals are never replaced")
+        if real.is_dir():
             raise OutputError(f"{path}: is a folder; name a file in it")
-        folder = path.resolve().parent  # a link stays one, and what it leads to is written
         is_stream = path.exists() and not path.is_file()
-        if not is_stream and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        if not is_stream and not (real.parent.is_dir() and os.access(real.parent, os.W_OK)):
             raise OutputError(f"{path}: its folder is missing or cannot be written to; make it, or name another")
-    real = [path.resolve() for path in files]
-    for path in files:
-        if real.count(path.resolve()) > 1:
+        if targets.count(real) > 1:
             raise UsageError(f"{path}: two reports in one file; name another for one of them")
 
 
@@ -198,18 +196,14 @@ def assert_saved(
         OutputError: something of that name is in the way.
     """
     from restore.reports import statistics_files  # noqa: PLC0415  torch takes two seconds to import
-    from restore.scoring import FID, is_statistics  # noqa: PLC0415
+    from restore.scoring import FID, files_of_statistics, is_statistics  # noqa: PLC0415
 
     if statistics is None:
         return
-    inputs = {file.resolve() for path in (reference, *restored) for file in _files_of_statistics(path)}
+    saved = [path for path in (reference, *restored) if is_statistics(path)]
+    inputs = {file.resolve() for path in saved for file in files_of_statistics(path)}
     for target in statistics_files(statistics, labels):
         if target.resolve() in inputs:
             raise UsageError(f"--save-statistics: {target} is an input; choose another name")
-    if measures.inception is None and not all(map(is_statistics, (reference, *restored))):
+    if measures.inception is None and len(saved) <= len(restored):
         raise UsageError(f"--save-statistics {statistics}: there will be none, {measures.left_out[FID]}")
-
-
-def _files_of_statistics(path: Path) -> list[Path]:
-    """Return the files of saved statistics that a path names, itself or as a folder."""
-    return [path] if path.is_file() else list(path.glob("*.safetensors"))

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from restore.data.frames import Frames, natural_order, open_frames, windows
+from restore.data.frames import Frames, frames_spanned, natural_order, open_frames, windows
 from restore.data.loading import batches
 from restore.data.packing import PackReport, pack
 from restore.data.pairs import Pairs, open_pairs
@@ -33,6 +33,7 @@ __all__ = [
     "batches",
     "describe",
     "draw_pattern",
+    "frames_spanned",
     "natural_order",
     "open_frames",
     "open_pairs",

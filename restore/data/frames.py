@@ -34,6 +34,11 @@ def natural_order(name: str | PurePath) -> tuple[tuple[int, str], ...]:
     return (*((int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)), (-1, str(name)))
 
 
+def frames_spanned(num_frames: int, skip: int) -> int:
+    """Return how many consecutive frames a run of some of them reaches over, from its first to its last."""
+    return (num_frames - 1) * skip + 1
+
+
 def windows(frames: Sequence[Item], num_frames: int, step: int, skip: int = 1) -> list[tuple[Item, list[Item]]]:
     """Return runs of frames, each with its middle one; frames left over at the end are not used.
 
@@ -48,7 +53,7 @@ def windows(frames: Sequence[Item], num_frames: int, step: int, skip: int = 1) -
     >>> windows("abcdefg", 3, 3, skip=2)
     [('c', ['a', 'c', 'e'])]
     """
-    length = (num_frames - 1) * skip + 1
+    length = frames_spanned(num_frames, skip)
     runs = (list(frames[start : start + length : skip]) for start in range(0, len(frames) - length + 1, step))
     return [(run[num_frames // 2], run) for run in runs]
 
@@ -86,7 +91,7 @@ class Frames:
         self.videos = [
             _Video(frames, size, _runs(len(frames), num_frames, skip), _tiles(*size, tile_px))
             for frames in videos
-            if len(frames) >= _frames_of_shortest_mean(num_frames, skip) and (size := _size(photos, frames))
+            if len(frames) >= frames_spanned(_odd(num_frames[0]), skip[0]) and (size := _size(photos, frames))
         ]
         self.ends = list(accumulate(len(video.runs) * len(video.tiles) for video in self.videos))
         if not self.ends:
@@ -180,7 +185,7 @@ def open_frames(
     for index in sorted(range(len(photos)), key=lambda index: natural_order(photos.name(index))):
         videos.setdefault(PurePath(photos.name(index)).parent, []).append(index)
     kept = [frames[round(part[0] * len(frames)) : round(part[1] * len(frames))] for frames in videos.values()]
-    needed, longest = _frames_of_shortest_mean(num_frames, skip), max(map(len, kept))
+    needed, longest = frames_spanned(_odd(num_frames[0]), skip[0]), max(map(len, kept))
     if longest < needed:
         share = "has" if part == (0, 1) else f"has, from {part[0]:.0%} to {part[1]:.0%} of it,"
         told = f"a mean takes {needed} frames, and the longest video {share} {longest}"
@@ -221,10 +226,6 @@ def _runs(length: int, num_frames: tuple[int, int], skip: tuple[int, int]) -> li
 
 def _odd(number: int) -> int:
     return number + 1 - number % 2
-
-
-def _frames_of_shortest_mean(num_frames: tuple[int, int], skip: tuple[int, int]) -> int:
-    return 1 + (_odd(num_frames[0]) - 1) * skip[0]
 
 
 def _size(photos: Photos, frames: Sequence[int]) -> tuple[int, int] | None:

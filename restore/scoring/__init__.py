@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from restore.scoring.combination import Combination
 from restore.scoring.folders import assert_scorable, score_folders, score_pair
-from restore.scoring.gathering import is_statistics, load_statistics
+from restore.scoring.gathering import files_of_statistics, is_statistics, load_statistics
 from restore.scoring.measures import FID, Measures, load_measures
 from restore.scoring.pairing import Pair, Pairing, Skipped, pair_files
 from restore.scoring.preparation import Preparation
@@ -43,6 +43,7 @@ __all__ = [
     "Summary",
     "assert_scorable",
     "difference",
+    "files_of_statistics",
     "is_statistics",
     "load_measures",
     "load_statistics",

@@ -77,6 +77,11 @@ def is_statistics(path: Path) -> bool:
     return path.is_file() and path.suffix == SUFFIX
 
 
+def files_of_statistics(path: Path) -> list[Path]:
+    """Return the file that a path is, or those of all shards in the folder that it is."""
+    return [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
+
+
 def load_statistics(path: Path, preparation: Preparation = AS_STORED) -> FidStatistics:
     """Read FID statistics, those of all shards together where the path is a folder.
 
@@ -87,7 +92,7 @@ def load_statistics(path: Path, preparation: Preparation = AS_STORED) -> FidStat
     Raises:
         WeightsError: a file is damaged or holds something else, or its pictures were prepared in another way.
     """
-    files = [path] if path.is_file() else sorted(path.glob(f"*{SUFFIX}"))
+    files = files_of_statistics(path)
     if not files:
         raise WeightsError(f"{path}: holds no {SUFFIX} file of FID statistics")
     return reduce(FidStatistics.merge, (_load(file, preparation) for file in files))

@@ -342,23 +342,26 @@ def _is_sound(state: TrainState, loss: float, norm: float, config: TrainConfig) 
     Raises:
         DivergedError: the gradient is not finite, or several in a row are too long.
     """
-    remedy = "start in another folder with a lower optimiser.lr"
-    if config.on_divergence == "stop":
-        remedy = f"resume with on_divergence=rewind (--resume --set), or {remedy}"
     if state.scaler.is_enabled() and not math.isfinite(norm):
         if state.scaler.get_scale() < 1:
-            raise DivergedError(f"float16 overflows at step {state.step}; {remedy}, or precision=bf16")
+            raise DivergedError(f"float16 overflows at step {state.step}; {_remedy(config)}, or precision=bf16")
         return False  # the scaler scales less; one infinite gradient has spoilt all in the clipping
     if not math.isfinite(norm):
-        raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {remedy}")
+        raise DivergedError(f"the gradient is not finite at step {state.step} (loss {loss:g}); {_remedy(config)}")
     if norm > EXPLOSION * state.usual_norm > 0:
         state.num_left_out += 1
         if state.num_left_out > MAX_LEFT_OUT:
-            raise DivergedError(f"the gradients exploded at step {state.step}; {remedy}")
+            raise DivergedError(f"the gradients exploded at step {state.step}; {_remedy(config)}")
         return False
     state.num_left_out = 0
     state.usual_norm = 0.98 * state.usual_norm + 0.02 * norm if state.usual_norm else norm
     return True
+
+
+def _remedy(config: TrainConfig) -> str:
+    elsewhere = "start in another folder with a lower optimiser.lr"
+    rewind = "resume with on_divergence=rewind (--resume --set)"
+    return elsewhere if config.on_divergence == "rewind" else f"{rewind}, or {elsewhere}"
 
 
 @contextlib.contextmanager

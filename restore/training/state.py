@@ -17,7 +17,7 @@ from restore.allocator import is_out_of_memory
 from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig, differences
 from restore.distributed import Team
-from restore.errors import UsageError, WeightsError
+from restore.errors import UsageError, WeightsError, brief
 from restore.inference import has_bfloat16
 from restore.models import NAFNet
 from restore.models.nafnet import ADDITIONS
@@ -174,16 +174,12 @@ def prepare_state(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error) or "CUDA" in str(error):
             raise
-        told = f"its checkpoints hold no state of this version of restore ({_first_line(error)})"
+        told = f"its checkpoints hold no state of this version of restore ({brief(error)})"
         raise WeightsError(f"{run_dir}: {told}; go on with the one that wrote them, or in another folder") from error
     num = state.num_processes
     if num != team.size:
         raise UsageError(f"{run_dir}: {num} process(es) trained this run; resume with as many (--processes {num})")
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _file_that_would_go(run_dir: Path) -> str | None:

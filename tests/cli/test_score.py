@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 from restore import reports
+from restore.cli import score_options
 from restore.cli.score import score as score_command
 from restore.errors import OutputError
 from restore.metrics import FidStatistics
+from restore.scoring import Measures
 from tests.cli.conftest import Restore, run_command
 
 
@@ -288,7 +290,7 @@ def test_a_report_never_replaces_a_picture(tmp_path: Path) -> None:
     for option in ("--csv", "--html", "--json-file"):
         done = score(tmp_path / "a.png", tmp_path / "a.png", option, tmp_path / "a.png")
         assert done.returncode == 2
-        assert "this report is an input" in done.stderr
+        assert "name of a picture" in done.stderr
     assert (tmp_path / "a.png").read_bytes() == before
 
 
@@ -447,6 +449,14 @@ def test_statistics_are_compared_without_pictures(tmp_path: Path, no_weights: tu
     assert above.returncode == 1
     assert "above the limit" in above.stderr
     assert "rFID ↓" in above.stdout
+
+
+def test_statistics_saved_beside_the_pictures_may_be_saved_anew(folders: tuple[Path, Path]) -> None:
+    reference, restored = (folder / "set" for folder in folders)
+    kept = restored / "kept.safetensors"
+    FidStatistics.empty(4).save(kept)
+    measures = Measures((), inception=object())  # type: ignore[arg-type]
+    score_options.assert_saved(kept, reference, [restored], ["out"], measures)
 
 
 def test_list_metrics() -> None:
