@@ -4,6 +4,7 @@ The dilated depthwise convolution in three ways that agree to rounding, forward 
 direct (what PyTorch does by itself), padded (zeros written out first), polyphase (plain convolutions on the phases).
 The gradients of plain depthwise convolutions of 5x5 and 7x7, PyTorch's and ours, in float32 and bfloat16.
 Layer normalisation over the channels by `F.layer_norm` on a view, and by mean and variance.
+1x1 convolutions, PyTorch's and ours, which differ with one thread alone (`--threads 1`).
 The first half of a NAFBlock, for inference: its two convolutions whole and then gated, or each half by itself.
 """
 
@@ -24,8 +25,10 @@ from restore.models.layers import (
     DepthwiseConv2d,
     GatedHalves,
     LayerNorm2d,
+    PointwiseConv2d,
     SimpleGate,
     depthwise_conv2d,
+    pointwise_conv2d,
     polyphase_depthwise_conv2d,
 )
 
@@ -116,6 +119,16 @@ def main() -> None:
         gradient_rows.append(row(f"{kernel}×{kernel}", shape, str(dtype).removeprefix("torch."), seconds))
     print("\nDepthwise convolution, forward + backward, channels_last, ms\n")
     print(markdown_table(["kernel", "shape", "type", "PyTorch's", "ours", "ours"], gradient_rows))
+    pointwise_rows = []
+    for backward, shape in itertools.product((False, True), shapes):
+        channels = shape[1]
+        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        leaves = (x, torch.randn(channels, channels, 1, 1), torch.randn(channels))
+        ways = {"PyTorch's": F.conv2d, "ours": pointwise_conv2d}
+        seconds = time_layers(ways, leaves, backward=backward, repeats=repeats, clock=clock)
+        pointwise_rows.append(row("forward + backward" if backward else "forward", shape, "channels_last", seconds))
+    print("\n1x1 convolution, ms\n")
+    print(markdown_table(["", "shape", "memory", "PyTorch's", "ours", "ours"], pointwise_rows))
     gate_rows = [row("gate", shape, "channels_last", time_gates(shape, repeats, clock)) for shape in shapes]
     print("\nConvolutions and gate of a NAFBlock, forward without gradients, ms\n")
     print(markdown_table(["layer", "shape", "memory", "whole", "by halves", "by halves"], gate_rows))
@@ -126,7 +139,7 @@ def time_gates(shape: Sequence[int], repeats: int, clock: Clock) -> dict[str, fl
     """Return the median seconds of 1x1, depthwise 3x3 and gate, whole and by halves."""
     channels = shape[1]
     x = torch.randn(*shape).contiguous(memory_format=torch.channels_last)
-    convs = nn.Conv2d(channels, 2 * channels, 1), DepthwiseConv2d(2 * channels, 3)
+    convs = PointwiseConv2d(channels, 2 * channels), DepthwiseConv2d(2 * channels, 3)
     whole = nn.Sequential(*convs, SimpleGate()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return interleaved({"whole": partial(whole, x), "by halves": partial(GatedHalves(*convs), x)}, repeats, clock=clock)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from restore.models.deformable import DeformableDepthwiseConv2d
-from restore.models.layers import SCA, DepthwiseConv2d
+from restore.models.layers import SCA, DepthwiseConv2d, PointwiseConv2d
 
 # of an LSKA that stands for k x k: the local kernel, the dilated one, its dilation
 LSKA_KERNELS = {7: (3, 3, 2), 11: (3, 5, 2), 23: (5, 7, 3), 35: (5, 11, 3), 41: (5, 13, 3), 53: (5, 17, 3)}
@@ -31,7 +31,7 @@ class LKA(nn.Module):
         local, spread = _decomposed(kernel_size, dilation)
         self.local = DepthwiseConv2d(channels, local)
         self.spread = DepthwiseConv2d(channels, spread, dilation)
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.mix = PointwiseConv2d(channels, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Weigh (N,C,H,W) by its surroundings."""
@@ -58,7 +58,7 @@ class LSKA(nn.Module):
         self.spread = nn.Sequential(
             DepthwiseConv2d(channels, (1, spread), dilation), DepthwiseConv2d(channels, (spread, 1), dilation)
         )
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.mix = PointwiseConv2d(channels, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Weigh (N,C,H,W) by its surroundings."""
@@ -93,7 +93,7 @@ class DeformableLKA(nn.Module):
         local, spread = _decomposed(kernel_size, dilation)
         self.local = DeformableDepthwiseConv2d(channels, local, offsets=offsets, modulated=modulated)
         self.spread = DeformableDepthwiseConv2d(channels, spread, dilation, offsets=offsets, modulated=modulated)
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.mix = PointwiseConv2d(channels, channels)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Weigh (N,C,H,W) by its surroundings."""

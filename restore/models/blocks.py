@@ -6,11 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.models.attention import LKA
-from restore.models.layers import ACTIVATIONS, NORMS, SCA, DepthwiseConv2d, DropPath, GatedHalves, SimpleGate
+from restore.models.layers import (
+    ACTIVATIONS,
+    NORMS,
+    SCA,
+    DepthwiseConv2d,
+    DropPath,
+    GatedHalves,
+    PointwiseConv2d,
+    SimpleGate,
+    pointwise_conv2d,
+)
 
 
 class NAFBlock(nn.Module):
@@ -34,14 +43,14 @@ class NAFBlock(nn.Module):
         super().__init__()
         self.drop_path = DropPath(drop_path)
         self.norm1 = NORMS[norm](channels)
-        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv1 = PointwiseConv2d(channels, 2 * channels)
         self.conv2 = DepthwiseConv2d(2 * channels, 3)
         self.gate = SimpleGate()
         self.sca = SCA(channels, window)
-        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv3 = PointwiseConv2d(channels, channels)
         self.norm2 = NORMS[norm](channels)
-        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
-        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = PointwiseConv2d(channels, 2 * channels)
+        self.conv5 = PointwiseConv2d(channels, channels)
         self.beta: nn.Parameter | None = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma: nn.Parameter | None = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
@@ -130,15 +139,15 @@ class LKABlock(nn.Module):
         self.inner_skip = inner_skip
         self.drop_path = DropPath(drop_path)
         self.norm1 = NORMS[norm](channels)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.proj_in = PointwiseConv2d(channels, channels)
         self.activation = ACTIVATIONS[activation]()
         self.lka = attention(channels)  # whatever it is: the name is that of the first weights
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        self.proj_out = PointwiseConv2d(channels, channels)
         self.norm2 = NORMS[norm](channels)
-        self.expand: nn.Module = nn.Conv2d(channels, middle.num_halves * hidden, 1)
+        self.expand: nn.Module = PointwiseConv2d(channels, middle.num_halves * hidden)
         self.depthwise = DepthwiseConv2d(middle.num_halves * hidden, 3) if middle.has_depthwise else nn.Identity()
         self.gate = middle.gate(ACTIVATIONS[activation]())
-        self.contract = nn.Conv2d(hidden, channels, 1)
+        self.contract = PointwiseConv2d(hidden, channels)
         self.scale1: nn.Parameter | None = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
         self.scale2: nn.Parameter | None = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
 
@@ -184,7 +193,7 @@ def _scaled(conv: nn.Conv2d, scale: Tensor | None, h: Tensor) -> Tensor:
     if scale is None:
         return conv(h)
     assert conv.bias is not None
-    return F.conv2d(h, conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale.flatten())
+    return pointwise_conv2d(h, conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale.flatten())
 
 
 def _fold_scale(conv: nn.Conv2d, scale: Tensor) -> None:

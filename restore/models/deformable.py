@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from restore.models.layers import DepthwiseConv2d
+from restore.models.layers import DepthwiseConv2d, PointwiseConv2d
 
 
 def deformable_depthwise_conv2d(
@@ -117,7 +117,7 @@ def _dense(conv: DepthwiseConv2d, num_outputs: int) -> tuple[nn.Module, nn.Modul
 
 def _separable(conv: DepthwiseConv2d, num_outputs: int) -> tuple[nn.Module, nn.Module]:
     last = DepthwiseConv2d(num_outputs, 3)
-    return nn.Sequential(nn.Conv2d(conv.in_channels, num_outputs, 1), last), last
+    return nn.Sequential(PointwiseConv2d(conv.in_channels, num_outputs), last), last
 
 
 # each returns the layers, and the one of them that starts at zero

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 FAST_KERNEL = 3  # the largest whose gradients oneDNN is fast at
+SMALL_MAP = 20480  # numbers of a single picture's map up to which PyTorch does without oneDNN
 
 
 class FoldingNorm(nn.Module):
@@ -200,7 +201,7 @@ class SCA(nn.Sequential):
     """
 
     def __init__(self, channels: int, window: int | None = None) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
+        super().__init__(nn.AdaptiveAvgPool2d(1), PointwiseConv2d(channels, channels))
         self.window = window
         self.limit: float | None = None
         self.local_size: int | None = None
@@ -283,6 +284,44 @@ def halved(image: Tensor) -> Tensor:
 def enlarged(image: Tensor) -> Tensor:
     """Return (N,C,H,W) at twice its size, bilinearly."""
     return F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution, see `pointwise_conv2d`.
+
+    Args:
+        in_channels: of the map that comes in.
+        out_channels: of the one that goes out.
+        bias: whether a number for each channel is added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Convolve (N,C,H,W), same size."""
+        return pointwise_conv2d(x_NCHW, self.weight, self.bias)
+
+
+def pointwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """1x1 convolution that a single thread of a CPU computes the way in which several do.
+
+    PyTorch leaves fewer than 16 pictures, in float32 and on one thread, to a kernel that copies the map there and back.
+    Dilated convolutions of all but small maps it hands to oneDNN, and a kernel of one tap has nothing to dilate.
+    `scripts/bench_layers.py --threads 1` measures both.
+
+    Args:
+        x_NCHW: (N,C,H,W), fastest in channels_last memory.
+        weight: (D,C,1,1).
+        bias: (D,) or None.
+
+    Returns:
+        (N,D,H,W).
+    """
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    is_alone = x_NCHW.device.type == "cpu" and torch.get_num_threads() == 1
+    is_small = x_NCHW.numel() <= SMALL_MAP
+    return F.conv2d(x_NCHW, weight, bias, dilation=2 if has_onednn and is_alone and not is_small else 1)
 
 
 class DepthwiseConv2d(nn.Conv2d):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
 from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
-from restore.models.layers import ACTIVATIONS, NORMS, SCA, enlarged, halved, mirrored_to_multiple
+from restore.models.layers import ACTIVATIONS, NORMS, SCA, PointwiseConv2d, enlarged, halved, mirrored_to_multiple
 
 MAX_WIDTH = 4096
 
@@ -246,7 +246,7 @@ class NAFNet(nn.Module):
             width = 2 * width
         self.middle_blks = config.middle.build(width, self._on_map(config.sca_window, depth))
         for level, stage in zip(reversed(range(depth)), config.decoder, strict=True):
-            self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
+            self.ups.append(nn.Sequential(PointwiseConv2d(width, 2 * width, bias=False), nn.PixelShuffle(2)))
             width = width // 2
             self.decoders.append(stage.build(width, self._on_map(config.sca_window, level)))
         for module in self.modules():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
@@ -17,10 +18,12 @@ from restore.models.layers import (
     GatedHalves,
     GroupNorm2d,
     LayerNorm2d,
+    PointwiseConv2d,
     SimpleGate,
     depthwise_conv2d,
     local_mean,
     mirrored_to_multiple,
+    pointwise_conv2d,
     polyphase_depthwise_conv2d,
 )
 
@@ -320,6 +323,40 @@ def test_large_depthwise_kernels_follow_autocast_and_what_needs_no_gradient() ->
     torch.testing.assert_close(ours, direct, rtol=2e-2, atol=2e-2 * float(direct.abs().max()))
 
 
+@pytest.fixture
+def num_threads() -> Iterator[Callable[[int], None]]:
+    """Set the threads of torch, which has its own back afterwards."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_pointwise_is_a_convolution_with_the_keys_of_one(
+    num_threads: Callable[[int], None], *, has_bias: bool, threads: int
+) -> None:
+    num_threads(threads)
+    layer, plain = PointwiseConv2d(8, 12, bias=has_bias), nn.Conv2d(8, 12, 1, bias=has_bias)
+    plain.load_state_dict(layer.state_dict())
+    for size, memory in product([(1, 1), (5, 4), (48, 56)], MEMORY):
+        x = rand(2, 8, *size).contiguous(memory_format=memory).requires_grad_()
+        upstream = rand(2, 12, *size, seed=1)
+        results = [(y := conv(x), *torch.autograd.grad(y, (x, conv.weight), upstream)) for conv in (layer, plain)]
+        torch.testing.assert_close(*results, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.skipif("mkldnn" not in str(torch.__config__.show()).lower(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize(("side", "kernel"), [(51, "aten::mkldnn_convolution"), (50, "aten::_slow_conv2d_forward")])
+def test_pointwise_goes_to_onednn_on_one_thread(num_threads: Callable[[int], None], side: int, kernel: str) -> None:
+    num_threads(1)
+    x, weight = rand(1, 8, side, side).contiguous(memory_format=torch.channels_last), rand(8, 8, 1, 1)
+    with torch.autograd.profiler.profile() as profile:
+        pointwise_conv2d(x, weight, None)
+    called = {event.name for event in profile.function_events or ()}
+    assert called & {"aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::slow_conv_dilated2d"} == {kernel}
+
+
 @pytest.mark.parametrize("kernel", [4, (3, 2)])
 def test_depthwise_refuses_even_kernels(kernel: int | tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="must be odd to keep the size, got"):
@@ -334,6 +371,7 @@ def test_depthwise_refuses_even_kernels(kernel: int | tuple[int, int]) -> None:
         SimpleGate(),
         SimpleGate(nn.GELU()),
         SCA(4),
+        PointwiseConv2d(4, 3),
         DepthwiseConv2d(4, 3),
         DepthwiseConv2d(4, 3, 2),
         DepthwiseConv2d(4, (1, 3), 2),
