@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -167,6 +168,7 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
     reader = ThreadPoolExecutor(1, thread_name_prefix="read")
     writer = ThreadPoolExecutor(1, thread_name_prefix="write")
     prepared: set[Path] = set()
+    written: set[int] = set()
 
     def read(job: Job) -> Photo | FileResult:
         if plan.skips(job):
@@ -190,7 +192,7 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
         return change(job, photo)
 
     def write(job: Job, photo: Photo, seconds: float) -> FileResult:
-        notes = _attempt(job, _write, job.target, photo, options, prepared)
+        notes = _attempt(job, _write, job.target, photo, options, prepared, written)
         if isinstance(notes, FileResult):
             return notes
         height, width = photo.pixels.shape[:2]
@@ -317,11 +319,23 @@ def _attempt(
     return FileResult(job.source, job.target, FileStatus.FAILED, message)
 
 
-def _write(target: Path, photo: Photo, options: FileOptions, prepared: set[Path]) -> tuple[str, ...]:
+def _write(target: Path, photo: Photo, options: FileOptions, prepared: set[Path], written: set[int]) -> tuple[str, ...]:
     if target.parent not in prepared:
         prepare_folder(target.parent)
         prepared.add(target.parent)
-    return write_photo(target, photo, quality=options.quality, strip_metadata=options.strip_metadata)
+    name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # of a million names these are 60 MB
+    if name in written and _folds_case(target):
+        reason = "on this disk it is the output of another picture, whose name differs in case or accents alone"
+        raise OutputError(f"{target}: {reason}; restore them to different folders")
+    notes = write_photo(target, photo, quality=options.quality, strip_metadata=options.strip_metadata)
+    written.add(name)
+    return notes
+
+
+def _folds_case(path: Path) -> bool:
+    """Return whether a path and the same in the other case are one file that exists."""
+    other = path.with_name(path.name.swapcase())
+    return other.exists() and path.exists() and other.samefile(path)
 
 
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from restore.atomic import sweep_partials
 from restore.errors import NothingToDoError, OutputError, UsageError
-from restore.images import FORMATS, HIDDEN, UNREADABLE, UNSUPPORTED, find_images
+from restore.images import FORMATS, HIDDEN, UNREADABLE, UNSUPPORTED, find_images, may_be_read
 from restore.types import Existing
 
 SkipHandler = Callable[[Path, str], None]
@@ -67,8 +67,9 @@ class Plan:
         return sum(map(len, self.names))
 
     def skips(self, job: Job) -> bool:
-        """Return whether a job's output is there already, and is kept."""
-        return self.existing is Existing.SKIP and _exists(job.target) and not _is_folder(job.target)
+        """Return whether a job's output is there already, and is kept; of what cannot be read it is another's."""
+        is_kept = self.existing is Existing.SKIP and _exists(job.target) and not _is_folder(job.target)
+        return is_kept and may_be_read(job.source)
 
     def _target_of_file(self, source: Path) -> Path:
         if names_a_file(self.output) and len(self.inputs) == 1:
@@ -204,7 +205,7 @@ class _Guard:
         self.folder, self.real_folder = Path(), Path()
 
     def check(self, job: Job) -> None:
-        if self.may_collide and job.source.suffix.lower() not in UNSUPPORTED:
+        if self.may_collide and may_be_read(job.source):
             other = self.sources.setdefault(job.target, job.source)
             if other != job.source:
                 remedy = "restore them to different folders or keep their formats"

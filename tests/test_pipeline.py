@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from restore.errors import OutputError
+from restore import pipeline
+from restore.cli.run import Run
+from restore.errors import OutputError, UsageError
 from restore.images import Photo, write_photo
-from restore.pipeline import FileOptions, process_files
+from restore.pipeline import FileOptions, FileResult, process_files
 from restore.planning import Job, Plan, make_plan
-from restore.types import FileStatus
+from restore.types import Existing, FileStatus
 
 NAMES = [f"{index}.png" for index in range(5)]
 
@@ -73,3 +78,89 @@ def test_an_output_folder_that_goes_away_stops_the_run(plan: Plan, tmp_path: Pat
     with pytest.raises(OutputError, match="No such file or directory"):
         list(results)
     assert num_changed < len(NAMES)
+
+
+def write_grey(path: Path, kind: str = "png") -> None:
+    """Write a grey picture in a format, whatever the name says."""
+    path.parent.mkdir(exist_ok=True)
+    right = path.with_name(f"any.{kind}")
+    write_photo(right, Photo(np.zeros((4, 5, 3), np.uint8)))
+    right.rename(path)
+
+
+def test_a_picture_whose_name_says_raw_but_that_is_read_takes_no_others_output(tmp_path: Path) -> None:
+    write_grey(tmp_path / "in" / "1.HEIC", kind="jpg")
+    write_grey(tmp_path / "in" / "1.jpg", kind="jpg")
+    with pytest.raises(UsageError, match=r"1\.jpg and .*1\.HEIC would both become .*1\.png"):
+        make_plan([tmp_path / "in"], tmp_path / "out", suffix=".png")
+
+
+@pytest.mark.parametrize("existing", Existing)
+def test_a_picture_that_cannot_be_read_fails_however_often_beside_one_that_can(
+    tmp_path: Path, existing: Existing
+) -> None:
+    write_grey(tmp_path / "in" / "1.jpg", kind="jpg")
+    (tmp_path / "in" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    if existing is not Existing.REFUSE:
+        write_grey(tmp_path / "out" / "1.png")
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", suffix=".png", existing=existing)
+    found = {result.source.name: result.status for result in process_files(plan, unchanged, FileOptions())}
+    is_skipped = existing is Existing.SKIP
+    assert found == {"1.heic": FileStatus.FAILED, "1.jpg": FileStatus.SKIPPED if is_skipped else FileStatus.DONE}
+
+
+def test_a_name_without_a_format_to_write_is_refused_before_the_picture_is_changed(tmp_path: Path) -> None:
+    write_grey(tmp_path / "in" / "picture")
+    changed: list[Job] = []
+
+    def change(job: Job, photo: Photo) -> Photo:
+        changed.append(job)
+        return photo
+
+    plan = make_plan([tmp_path / "in" / "picture"], tmp_path / "out")
+    (result,) = process_files(plan, change, FileOptions())
+    assert result.status is FileStatus.FAILED
+    assert "no suffix names no format to write; choose one (--format)" in str(result.message)
+    assert not changed
+
+
+@pytest.mark.parametrize("names", [("X.png", "x.png"), ("caf\u00e9.png", "cafe\u0301.png")])
+@pytest.mark.parametrize("folds", [True, False])
+def test_names_that_are_one_on_the_disk_of_the_output_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], *, folds: bool
+) -> None:
+    for name in names:
+        write_grey(tmp_path / "in" / name)
+        write_grey(tmp_path / "out" / name)
+    written: list[Path] = []
+
+    def write(path: Path, photo: Photo, **options: Any) -> tuple[str, ...]:
+        notes = write_photo(path, photo, **options)
+        written.append(path)
+        others = [path.with_name(name) for name in names if name != path.name]
+        for other in (*others, *(other.with_name(other.name.swapcase()) for other in others)) if folds else ():
+            other.unlink(missing_ok=True)  # such a disk shows the same file under them all
+            other.symlink_to(path.name)
+        return notes
+
+    monkeypatch.setattr(pipeline, "write_photo", write)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", existing=Existing.OVERWRITE)
+    first, second = process_files(plan, unchanged, FileOptions())
+    assert first.status is FileStatus.DONE
+    assert second.status is (FileStatus.FAILED if folds else FileStatus.DONE)
+    assert ("whose name differs in case or accents alone" in str(second.message)) == folds
+    assert written == [first.target] if folds else [first.target, second.target]
+
+
+def test_a_run_that_ends_early_reports_what_is_done(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def results() -> Iterator[FileResult]:
+        yield FileResult(tmp_path / "in" / "0.png", tmp_path / "out" / "0.png", FileStatus.DONE)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(plan, json=True, quiet=False, verbose=False).conclude(results(), "restored", {})
+    said = capsys.readouterr()
+    assert [file["status"] for file in json.loads(said.out)["files"]] == ["done"]
+    assert "restored 1 photograph" in said.err

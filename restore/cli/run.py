@@ -11,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from restore.cli import console
 from restore.cli.meanings import counted
-from restore.errors import OutputError
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
@@ -57,11 +56,12 @@ class Run:
             document: what the JSON document says beside the files.
 
         Raises:
-            OutputError: the disk is full; what was done is reported before.
+            RestoreError: the run cannot go on, or was stopped; what was done is reported before, as it is when a bug
+                ends the run.
         """
         try:
             self._show(results)
-        except OutputError:
+        except BaseException:
             self._tell(verb, document)
             raise
         self._tell(verb, document)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from restore.images.finding import HIDDEN, UNREADABLE, find_images
 from restore.images.photo import FORMATS, Photo, from_float, to_float
-from restore.images.reading import MAX_PIXELS, UNSUPPORTED, read_photo
+from restore.images.reading import MAX_PIXELS, UNSUPPORTED, may_be_read, read_photo
 from restore.images.writing import write_photo
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Photo",
     "find_images",
     "from_float",
+    "may_be_read",
     "read_photo",
     "to_float",
     "write_photo",

@@ -148,6 +148,18 @@ def _read_bytes(path: Path, max_pixels: int) -> tuple[str, bytes]:
         return kind, file.read()
 
 
+def may_be_read(path: Path) -> bool:
+    """Return whether the name of a file, or else its first bytes, promise a picture of a kind that is read."""
+    suffix = path.suffix.lower()
+    if suffix not in UNSUPPORTED:
+        return True
+    try:
+        with path.open("rb") as file:
+            return bool(_sniff(file.read(_HEAD_BYTES), suffix))
+    except (ImageError, OSError):
+        return False
+
+
 def _sniff(head: bytes, suffix: str) -> str:
     """Return the format that the first bytes are of."""
     kind = next((name for pattern, name in _MAGIC if re.match(pattern, head, re.DOTALL)), None)

@@ -109,15 +109,13 @@ def write_photo(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise ImageError(f"{path}: {suffix or 'no suffix'} names no format to write; choose one (--format): {known}")
+    kind = _kind_of(path)
     if strip_metadata:
         parts = tuple((name, content) for name, content in photo.parts if name in PNG_COLOR_CHUNKS)
         photo = dataclasses.replace(photo, exif=None, xmp=None, parts=parts)
     warnings: list[str] = []
     try:
-        content = _encode(_fit(photo, suffix, warnings), FORMATS[suffix], quality)
+        content = _encode(_fit(photo, suffix, warnings), kind, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except MemoryError as error:
@@ -137,13 +135,22 @@ def assert_holds(path: Path, height: int, width: int) -> None:
     """Refuse a picture that the format of a path cannot hold, before anything slow is done to it.
 
     Raises:
-        ImageError: a side is too long.
+        ImageError: a side is too long, or the suffix names no format.
     """
-    kind = FORMATS.get(path.suffix.lower(), "")
+    kind = _kind_of(path)
     longest = LONGEST_SIDES.get(kind)
     if longest is not None and max(height, width) > longest:
         told = f"{kind.upper()} holds {longest:,} pixels a side and the picture has {width} × {height}"
         raise ImageError(f"{path}: {told}; choose PNG or TIFF (--format)")
+
+
+def _kind_of(path: Path) -> str:
+    """Return the format that the suffix of a path names."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{path}: {suffix or 'no suffix'} names no format to write; choose one (--format): {known}")
+    return FORMATS[suffix]
 
 
 def _fit(photo: Photo, suffix: str, warnings: list[str]) -> Photo:
