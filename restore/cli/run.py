@@ -56,13 +56,14 @@ class Run:
             document: what the JSON document says beside the files.
 
         Raises:
-            RestoreError: the run cannot go on, or was stopped; what was done is reported before, as it is when a bug
-                ends the run.
+            RestoreError: the run cannot go on, or was stopped; what was done is reported before, if anything was, as
+                it is when a bug ends the run.
         """
         try:
             self._show(results)
         except BaseException:
-            self._tell(verb, document)
+            if self._num_seen:
+                self._tell(verb, document)
             raise
         self._tell(verb, document)
         if self.counts[FileStatus.FAILED] or self.plan.unreadable:
