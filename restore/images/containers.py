@@ -1,4 +1,4 @@
-"""What stands around the pixels of PNG, JPEG, WebP and BMP: sizes, metadata, and whether the file is whole.
+"""What stands around the pixels of PNG, JPEG and WebP: sizes, metadata, and whether the file is whole.
 
 References:
     PNG, W3C, 3rd edition, 2025; JPEG, ITU-T T.81, 1992; WebP container, RFC 9649, 2024; ICC.1:2022, annex B.
@@ -30,7 +30,6 @@ _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _MPF_NUM_IMAGES = 0xB001
-_BMP_V5_BYTES, _BMP_EMBEDDED = 124, b"DEBM"  # a header with a profile in the file
 _MAX_METADATA_BYTES = 2**26
 _METRES_PER_INCH = 0.0254
 _JFIF_INCHES = {1: 1.0, 2: 2.54}  # pixels per inch of a unit; without one, only their ratio is known
@@ -139,7 +138,7 @@ def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None
     if kind == b"acTL" and len(content) >= 4:
         header.num_pictures = struct.unpack_from(">I", content)[0]
     elif kind == b"pHYs" and len(content) == 9 and content[8] == 1:
-        header.dpi = _dpi(*struct.unpack_from(">II", content))
+        header.dpi = per_inch(*struct.unpack_from(">II", content))
     elif len(content) == PNG_COLOR_CHUNKS.get(name := kind.decode("latin-1")):
         header.parts.append((name, bytes(content)))
     elif kind == b"eXIf":
@@ -276,37 +275,7 @@ def read_webp_header(data: bytes) -> Header:
     return header
 
 
-def read_bmp_header(data: bytes) -> Header:
-    """Read the sizes, the resolution and the colour profile of a BMP."""
-    if len(data) < 34:
-        raise ImageError("it is truncated within its header; copy it again from its source")
-    start, header_bytes = struct.unpack_from("<II", data, 10)
-    is_old, bits = header_bytes == 12, bmp_bits(data)
-    width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
-    header = Header(abs(width), abs(height))
-    if not is_old and len(data) >= 46:
-        header.dpi = _dpi(*struct.unpack_from("<ii", data, 38))
-    if header_bytes >= _BMP_V5_BYTES and data[70:74] == _BMP_EMBEDDED:
-        position, num_bytes = struct.unpack_from("<II", data, 126)
-        header.icc = data[14 + position : 14 + position + num_bytes] or None
-    row_bytes = (header.width * bits + 31) // 32 * 4
-    header.is_truncated = not is_run_length_bmp(data) and start + row_bytes * header.height > len(data)
-    return header
-
-
-def bmp_bits(data: bytes) -> int:
-    """Return the bits of a pixel of a BMP."""
-    is_old = struct.unpack_from("<I", data, 14)[0] == 12
-    return int(struct.unpack_from("<H", data, 24 if is_old else 28)[0])
-
-
-def is_run_length_bmp(data: bytes) -> bool:
-    """Return whether the pixels of a BMP are runs (RLE8 or RLE4)."""
-    is_old = struct.unpack_from("<I", data, 14)[0] == 12
-    return not is_old and struct.unpack_from("<I", data, 30)[0] in (1, 2)
-
-
-def _dpi(across: int, down: int) -> tuple[float, float]:
+def per_inch(across: int, down: int) -> tuple[float, float]:
     """Return pixels per inch of pixels per metre; whole numbers where those were rounded to these."""
     exact = across * _METRES_PER_INCH, down * _METRES_PER_INCH
     whole = float(round(exact[0])), float(round(exact[1]))

@@ -111,7 +111,7 @@ def from_float(array: NDArray[np.float32], dtype: DTypeLike) -> Pixels:
         return array
     result = np.empty(array.shape, dtype)
     scale = np.float32(np.iinfo(result.dtype).max)
-    for rows in _row_slices(array):
+    for rows in row_slices(array):
         part = np.nan_to_num(array[rows], nan=0.0, posinf=1.0, neginf=0.0)
         np.clip(part, 0, 1, out=part)
         np.multiply(part, scale, out=part)
@@ -126,7 +126,7 @@ def change_depth(array: Pixels, dtype: DTypeLike) -> Pixels:
     if array.dtype != np.uint16 or np.dtype(dtype) != np.uint8:
         return from_float(to_float(array), dtype)
     result = np.empty(array.shape, np.uint8)
-    for rows in _row_slices(array):
+    for rows in row_slices(array):
         result[rows] = (array[rows].astype(np.uint32) + 128) // 257
     return result
 
@@ -135,7 +135,7 @@ def count_outside(array: Pixels) -> int:
     """Count the float samples that no integer depth can hold: below 0, above 1 or not a number."""
     if array.dtype != np.float32:
         return 0
-    return sum(int(np.count_nonzero(~((array[rows] >= 0) & (array[rows] <= 1)))) for rows in _row_slices(array))
+    return sum(int(np.count_nonzero(~((array[rows] >= 0) & (array[rows] <= 1)))) for rows in row_slices(array))
 
 
 def plausible_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -143,6 +143,7 @@ def plausible_dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None
     return dpi if dpi and all(1 <= value <= _MAX_DPI for value in dpi) else None
 
 
-def _row_slices(array: Pixels) -> list[slice]:
+def row_slices(array: Pixels) -> list[slice]:
+    """Split the rows of an array into parts that are converted one at a time, in little memory."""
     step = max(1, _STEP_VALUES * len(array) // max(1, array.size))
     return [slice(start, start + step) for start in range(0, len(array), step)]

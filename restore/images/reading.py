@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import BmpImagePlugin, Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from restore.errors import ImageError
 from restore.images import containers
+from restore.images.bmp import decode_bmp, read_bmp_header
 from restore.images.containers import Header
 from restore.images.directories import (
     PHOTOSHOP_RESOURCES,
@@ -186,7 +187,7 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         "png": containers.read_png_header,
         "jpeg": containers.read_jpeg_header,
         "webp": containers.read_webp_header,
-        "bmp": containers.read_bmp_header,
+        "bmp": read_bmp_header,
     }[kind](data)
     _check_size(header, max_pixels)
     if header.is_truncated and not (allow_truncated and kind in ("jpeg", "bmp")):
@@ -195,9 +196,8 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:
         data += bytes(4 * (header.width + 1) * header.height)
-    # OpenCV makes the white of 16 bits 248, and garbles runs that go on beyond the width
-    if kind == "bmp" and (containers.bmp_bits(data) == 16 or containers.is_run_length_bmp(data)):
-        return _Decoded(_decode_bmp(data), None, "RGB", header)
+    if kind == "bmp":
+        return _Decoded(*decode_bmp(data), "RGB", header)
     if kind == "jpeg":
         pixels = _decode_jpeg(data, header, allow_truncated=allow_truncated)
         if pixels.shape[:2] != (header.height, header.width):
@@ -248,14 +248,6 @@ def _is_padding(data: bytes, damage: re.Match[str]) -> bool:
     return len(set(data[end - 2 - int(num) : end - 2])) == 1
 
 
-def _decode_bmp(data: bytes) -> Pixels:
-    """Decode a BMP with Pillow."""
-    try:
-        return np.asarray(BmpImagePlugin.BmpImageFile(io.BytesIO(data)).convert("RGB"))
-    except ValueError as error:  # the runs end too early
-        raise ImageError(f"it is truncated; {_COPY_AGAIN}") from error
-
-
 def _by_turbojpeg(data: bytes, colors: str, *, strict: bool = True) -> Pixels:
     pixels: Pixels = simplejpeg.decode_jpeg(data, colors, strict=strict)
     if colors == "CMYK":
@@ -264,7 +256,7 @@ def _by_turbojpeg(data: bytes, colors: str, *, strict: bool = True) -> Pixels:
 
 
 def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels | None]:
-    """Decode PNG, JPEG, WebP or BMP to grey or RGB, and alpha."""
+    """Decode PNG, JPEG or WebP to grey or RGB, and alpha."""
     flags = cv2.IMREAD_UNCHANGED
     if kind in ("png", "jpeg") and header.channels in (1, 3) and not header.palette_has_alpha:
         color = cv2.IMREAD_GRAYSCALE if header.channels == 1 else cv2.IMREAD_COLOR_RGB
@@ -284,8 +276,7 @@ def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels |
     alpha = np.ascontiguousarray(decoded[..., 3])
     if header.channels == 2:
         return np.ascontiguousarray(decoded[..., 0]), alpha
-    is_unused = kind == "bmp" and not alpha.any()  # a fourth byte that most programs leave at 0
-    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), None if is_unused else alpha
+    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGB), alpha
 
 
 def _cmyk_of_jpeg(data: bytes) -> Pixels:

@@ -120,27 +120,6 @@ def test_webp_and_bmp_are_exact(tmp_path: Path, make_picture: Any, encode: Encod
     assert np.array_equal(read_photo(put(tmp_path, "a.bmp", encode(pixels, "BMP"))).pixels, pixels)
 
 
-def test_white_of_a_16_bit_bmp_is_white(tmp_path: Path) -> None:
-    samples = struct.pack("<4H", 0x7FFF, 0, 0x7C00, 0x03E0)
-    sizes = struct.pack("<IiiHHIIiiII", 40, 4, -1, 1, 16, 0, len(samples), 0, 0, 0, 0)
-    photo = read_photo(put(tmp_path, "a.bmp", b"BM" + struct.pack("<IHHI", 62, 0, 0, 54) + sizes + samples))
-    assert photo.pixels.tolist() == [[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0]]]
-
-
-@pytest.mark.parametrize("pads", [False, True])
-def test_runs_of_a_bmp_may_go_on_beyond_the_width(tmp_path: Path, *, pads: bool) -> None:
-    indices = np.random.default_rng(0).integers(0, 256, (20, 13), np.uint8)
-    palette = np.random.default_rng(1).integers(0, 256, (256, 4), np.uint8)
-    ends_of_row = (b"\3\0" if pads else b"") + b"\0\0"
-    runs = b"".join(b"".join(bytes([1, index]) for index in row) + ends_of_row for row in indices[::-1]) + b"\0\1"
-    sizes = struct.pack("<IiiHHIIiiII", 40, 13, 20, 1, 8, 1, len(runs), 0, 0, 256, 0)
-    data = b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + sizes + palette.tobytes() + runs
-    photo = read_photo(put(tmp_path, "a.bmp", data))
-    assert np.array_equal(photo.pixels, palette[indices][..., 2::-1])
-    with pytest.raises(ImageError, match="truncated"):
-        read_photo(put(tmp_path, "b.bmp", data[:1300]))
-
-
 @pytest.mark.parametrize("content", [b"", b"\0\1", bytes(7)])
 def test_a_transparent_colour_of_a_wrong_length_is_left_out(tmp_path: Path, encode: Encode, content: bytes) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), np.uint8)
@@ -150,18 +129,6 @@ def test_a_transparent_colour_of_a_wrong_length_is_left_out(tmp_path: Path, enco
     assert np.array_equal(photo.pixels, pixels)
     assert photo.alpha is None
     assert photo.warnings == ("the damaged part 'tRNS' was left out",)
-
-
-def test_a_fourth_byte_that_a_bmp_leaves_at_0_is_no_opacity(tmp_path: Path, make_picture: Any) -> None:
-    pixels, alpha = make_picture("RGBA", np.uint8)
-    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    for opacity in (alpha, np.zeros_like(alpha)):
-        samples = np.dstack([pixels[..., ::-1], opacity]).tobytes()
-        sizes = struct.pack("<IiiHHIIiiII", 108, pixels.shape[1], -len(pixels), 1, 32, 3, len(samples), 0, 0, 0, 0)
-        head = b"BM" + struct.pack("<IHHI", 122 + len(samples), 0, 0, 122)
-        photo = read_photo(put(tmp_path, "a.bmp", head + sizes + masks + bytes(52) + samples))
-        assert np.array_equal(photo.pixels, pixels)
-        assert same(photo.alpha, opacity if opacity.any() else None)
 
 
 @pytest.mark.parametrize(("kind", "orientation"), [*itertools.product(("JPEG", "PNG", "WEBP", "TIFF"), range(1, 9))])
@@ -311,23 +278,6 @@ def test_a_first_frame_without_loss_stays_so(tmp_path: Path, smooth: Array) -> N
         photo = read_photo(path)
         assert photo.lossless == is_lossless
         assert "2 pictures" in photo.warnings[0]
-
-
-def bmp_with_profile(pixels: Array, icc: bytes) -> bytes:
-    """A BMP whose header, the fifth version, says where a colour profile lies."""
-    height, width = pixels.shape[:2]
-    rows = b"".join(row.tobytes() + bytes(-3 * width % 4) for row in pixels[::-1, :, ::-1])
-    sizes = struct.pack("<IiiHHIIiiII", 124, width, height, 1, 24, 0, len(rows), 11811, 11811, 0, 0)
-    profile = b"DEBM" + bytes(48) + struct.pack("<IIII", 4, 124 + len(rows), len(icc), 0)
-    start = 14 + 124
-    return b"BM" + struct.pack("<IHHI", start + len(rows + icc), 0, 0, start) + sizes + bytes(16) + profile + rows + icc
-
-
-def test_the_profile_of_a_bmp_is_read(tmp_path: Path, smooth: Array, icc: bytes) -> None:
-    photo = read_photo(put(tmp_path, "a.bmp", bmp_with_profile(smooth, icc)))
-    assert np.array_equal(photo.pixels, smooth)
-    assert photo.icc == icc
-    assert photo.warnings == ()
 
 
 def test_a_profile_that_is_cut_is_dropped(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
