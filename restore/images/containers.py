@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from restore.errors import ImageError
 from restore.images.directories import TagBlock
+from restore.images.iptc import without_thumbnails
 from restore.images.photo import JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_TEXTS
 
 EXIF_PREFIX = b"Exif\0\0"
@@ -188,6 +189,8 @@ def read_jpeg_header(data: bytes) -> Header:
         else:
             _note_jpeg_metadata(header, marker, content)
     header.icc = b"".join(profile[number] for number in sorted(profile)) or None
+    segments = without_thumbnails([content for name, content in header.parts if name == PHOTOSHOP])
+    header.parts = [part for part in header.parts if part[0] != PHOTOSHOP] + [(PHOTOSHOP, part) for part in segments]
     if not header.channels:
         raise ImageError("it is truncated within its header; copy it again from its source")
     return header

@@ -198,6 +198,43 @@ def test_iptc_stays_in_a_jpeg(tmp_path: Path, smooth: Array, icc: bytes, encode:
         write_photo(tmp_path / "d.jpg", Photo(smooth, parts=(("APP13", bytes(65534)),)))
 
 
+def resource(number: int, content: bytes) -> bytes:
+    head = b"8BIM" + struct.pack(">HHI", number, 0, len(content))
+    return head + content + bytes(len(content) % 2)
+
+
+@pytest.mark.parametrize("number", [0x0409, 0x040C])
+@pytest.mark.parametrize("order", ["first", "last", "in two segments"])
+def test_thumbnails_of_photoshop_show_the_picture_as_it_was(
+    tmp_path: Path, smooth: Array, encode: Encode, number: int, order: str
+) -> None:
+    prefix, thumbnail = b"Photoshop 3.0\0", resource(number, encode(smooth[:9, :9], "JPEG") + b"x")
+    iptc, path = photoshop(b"A caption")[len(prefix) :], resource(0x07D0, b"a path")
+    together = iptc + path + thumbnail if order == "last" else iptc + thumbnail + path
+    cut = 80 if order == "in two segments" else len(together)
+    segments = [prefix + part for part in (together[:cut], together[cut:]) if part]
+    other = b"Adobe_CM\0\2"
+    data = with_segment(encode(smooth, "JPEG", comment=b"kept"), 0xED, *segments, other)
+    photo = read(tmp_path / "a.jpg", data)
+    assert photo.parts == (("COM", b"kept"), ("APP13", other), ("APP13", prefix + iptc + path))
+    write_photo(tmp_path / "b.jpg", photo)
+    with Image.open(tmp_path / "b.jpg") as image:
+        assert set(image.info["photoshop"]) == {0x0404, 0x07D0}
+    assert captions(tmp_path / "b.jpg") == captions(tmp_path / "a.jpg")
+    only = read(tmp_path / "c.jpg", with_segment(encode(smooth, "JPEG"), 0xED, prefix + thumbnail[:60]))
+    assert only.parts == ()
+
+
+def test_resources_beyond_one_segment_stay(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    prefix, thumbnail = b"Photoshop 3.0\0", resource(0x040C, bytes(40000))
+    together = thumbnail + resource(0x07D0, bytes(90000)) + photoshop(b"A caption")[len(prefix) :]
+    segments = [prefix + together[start : start + 60000] for start in range(0, len(together), 60000)]
+    photo = read(tmp_path / "a.jpg", with_segment(encode(smooth, "JPEG"), 0xED, *segments))
+    assert b"".join(part.removeprefix(prefix) for _, part in photo.parts) == together[len(thumbnail) :]
+    write_photo(tmp_path / "b.jpg", photo)
+    assert read_photo(tmp_path / "b.jpg").parts == photo.parts
+
+
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".ppm"])
 def test_iptc_that_is_lost_is_said(tmp_path: Path, smooth: Array, encode: Encode, suffix: str) -> None:
     photo = read(tmp_path / "a.jpg", with_segment(encode(smooth, "JPEG"), 0xED, photoshop(b"A caption")))
