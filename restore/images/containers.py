@@ -10,11 +10,12 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from restore.errors import ImageError
 from restore.images.directories import TagBlock
-from restore.images.iptc import without_thumbnails
+from restore.images.iptc import profile_segments, without_thumbnails
 from restore.images.photo import JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_TEXTS
 
 EXIF_PREFIX = b"Exif\0\0"
@@ -22,7 +23,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _PALETTE = 3  # a colour type
 PNG_XMP_KEYWORD = b"XML:com.adobe.xmp"
-_PNG_RAW_PROFILE = b"Raw profile type "  # EXIF and its like as text; it would tell of the picture as it was
+_PNG_RAW_PROFILE = b"Raw profile type "  # EXIF and its like in hexadecimal, as older programs write it
 JPEG_APP1 = 0xE1
 JPEG_PARTS = {0xED: PHOTOSHOP, 0xFE: JPEG_COMMENT}
 JPEG_END = 0xD9
@@ -89,6 +90,7 @@ def read_png_header(data: bytes) -> Header:
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
     header = Header(width, height, channels={0: 1, 4: 2, 6: 4}.get(color_type, 3))
     header.is_truncated = True
+    raw_profiles: dict[bytes, tuple[bytes, bytes]] = {}
     for kind, content, is_sound in _png_chunks(data):
         if not is_sound and not kind[0] & 0x20:  # a critical chunk
             raise ImageError("its data are damaged (wrong checksum); copy it again from its source")
@@ -103,8 +105,13 @@ def read_png_header(data: bytes) -> Header:
             scale = 255 // (2**bits - 1) if bits < 8 else 1
             values = struct.unpack(">H" if color_type == 0 else ">3H", content)
             header.transparent = tuple(value % 2**bits * scale for value in values)  # the other bits mean nothing
+        elif kind.decode("latin-1") in PNG_TEXTS and bytes(content[: len(_PNG_RAW_PROFILE)]) == _PNG_RAW_PROFILE:
+            keyword, _, text = bytes(content).partition(b"\0")
+            raw_profiles.setdefault(keyword, (kind, text))
         else:
             _note_png_metadata(header, kind, content)
+    for keyword, (kind, text) in sorted(raw_profiles.items()):  # last: chunks of their own decide, wherever they stand
+        _note_raw_profile(header, keyword, kind, text)
     return header
 
 
@@ -151,8 +158,37 @@ def _note_png_metadata(header: Header, kind: bytes, content: memoryview) -> None
         rest = bytes(content[len(PNG_XMP_KEYWORD) + 1 :])
         text = rest[2:].split(b"\0", 2)[-1]  # after language and translated keyword
         header.xmp = _inflate(text, header, "XMP packet") if rest[:1] == b"\1" else text
-    elif name in PNG_TEXTS and not content.tobytes().startswith((PNG_XMP_KEYWORD, _PNG_RAW_PROFILE)):
+    elif name in PNG_TEXTS and not content.tobytes().startswith(PNG_XMP_KEYWORD):
         header.parts.append((name, content.tobytes()))
+
+
+def _note_raw_profile(header: Header, keyword: bytes, kind: bytes, text: bytes) -> None:
+    name = keyword[len(_PNG_RAW_PROFILE) :].lower()
+    part = f"part {keyword[:79].decode('latin-1')!r}"  # as long as a keyword may be
+    if kind == b"iTXt" or name not in (b"8bim", b"app1", b"exif", b"iptc", b"xmp"):
+        header.warnings.append(f"the {part} was left out")
+        return
+    plain = _inflate(text[1:], header, part) if kind == b"zTXt" else text
+    if plain is None:
+        return
+    content = _of_hexadecimal(plain)
+    if not content:
+        header.warnings.append(f"the damaged {part} was left out")
+    elif name == b"xmp" or content.startswith(JPEG_XMP_PREFIX):
+        header.xmp = header.xmp or content.removeprefix(JPEG_XMP_PREFIX)
+    elif name in (b"app1", b"exif"):
+        header.exif = header.exif or content.removeprefix(EXIF_PREFIX)
+    elif PHOTOSHOP not in dict(header.parts):
+        header.parts += [(PHOTOSHOP, segment) for segment in without_thumbnails(profile_segments(content))]
+
+
+def _of_hexadecimal(text: bytes) -> bytes:
+    """Return the content of a raw profile, whose text holds a name, a length and that many bytes; b"" if damaged."""
+    with suppress(ValueError):
+        _, length, digits = text.split(None, 2)
+        content = bytes.fromhex(digits.decode("ascii"))
+        return content[: int(length)] if 0 <= int(length) <= len(content) else b""
+    return b""
 
 
 def _inflate(packed: bytes, header: Header, name: str) -> bytes | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 _SEGMENT_PREFIX = b"Photoshop 3.0\0"
 _SEGMENT_BYTES = 65533
-_RESOURCE, _IPTC = b"8BIM", 0x0404
+_RESOURCE, _IPTC, _IPTC_START = b"8BIM", 0x0404, b"\x1c"
 _THUMBNAILS = {0x0409, 0x040C}
 
 
@@ -39,11 +39,13 @@ def without_thumbnails(segments: Sequence[bytes]) -> list[bytes]:
     if not kept:
         return list(segments)
     others = [content for content in segments if not content.startswith(_SEGMENT_PREFIX)]
-    return others + photoshop_segments(b"".join([*kept, resources[position:]]))
+    return others + profile_segments(b"".join([*kept, resources[position:]]))
 
 
-def photoshop_segments(resources: bytes) -> list[bytes]:
-    """Return the contents of the APP13 segments that hold Photoshop's image resources, as many as it takes."""
+def profile_segments(profile: bytes) -> list[bytes]:
+    """Return the contents of the APP13 segments, as many as it takes, that hold image resources or an IPTC record."""
+    is_record = profile.startswith(_IPTC_START)
+    resources = (iptc_segment(profile) if is_record else profile).removeprefix(_SEGMENT_PREFIX)
     step = _SEGMENT_BYTES - len(_SEGMENT_PREFIX)
     return [_SEGMENT_PREFIX + resources[start : start + step] for start in range(0, len(resources), step)]
 
