@@ -32,6 +32,7 @@ from restore.images.opencv import cv2
 from restore.images.photo import ACCEPT_PART, FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
+from restore.images.xmp import upright_xmp, without_claims
 
 MAX_PIXELS = 2**28
 """Default limit of a picture's size: 268 megapixels, 800 MB of 8-bit colour."""
@@ -73,7 +74,6 @@ _FOREIGN = (
     (rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg|!)", "an SVG or XML document"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf", "an archive"),
 )
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))[2-8]")
 _HEAD_BYTES = 64
 _BYTES_PER_PIXEL, _BYTES_BESIDE_PIXELS = 40, 2**26  # no photograph needs more
 
@@ -345,8 +345,8 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
         except ValueError:
             warnings.append("its EXIF data are broken and were dropped")
             exif = None
-    if xmp and orientation != 1:
-        xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+    if xmp:
+        xmp = without_claims(xmp if orientation == 1 else upright_xmp(xmp), warnings)
     if pixels.dtype == np.float64:
         warnings.append("its 64-bit floats were rounded to 32 bits")
     return Photo(

@@ -1,8 +1,8 @@
 """Writing photographs: of what a Photo holds nothing is lost in silence.
 
 A Photo does not hold all that a file may, and the rest is not carried, without a word: comments (PNM; of JPEG and the
-texts of PNG to other formats), times (PNG), XMP beyond 64 KB (JPEG), Photoshop's own data (from or to TIFF), map
-coordinates (TIFF), content credentials, thumbnails, gain maps and depth maps, what makers store outside EXIF, and
+texts of PNG to other formats), times (PNG), Photoshop's own data (from or to TIFF), map coordinates (TIFF), content
+credentials, thumbnails, videos, gain maps and depth maps of which no XMP tells, what makers store outside EXIF, and
 chunks, segments and tags unknown here.
 
 References:
