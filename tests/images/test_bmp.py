@@ -1,8 +1,7 @@
-"""restore.images.bmp: whatever a BMP's header and depth, its colours are those that Pillow finds."""
+"""restore.images.bmp: whatever a BMP's header and depth, its colours are right or it is refused by name."""
 
 from __future__ import annotations
 
-import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from restore.errors import ImageError
 from restore.images import Photo, read_photo, write_photo
 
 Array = NDArray[Any]
-HEADERS = [12, 16, 40, 64, 108, 124]
+HEADERS = [12, 40, 64, 108, 124]
 STANDARD = 0xFF0000, 0xFF00, 0xFF
 MASKS = {
     "standard": (32, STANDARD, 0),
-    "red last": (32, (0xFF, 0xFF00, 0xFF0000), 0),
     "in the upper bytes": (32, (0xFF000000, 0xFF0000, 0xFF00), 0),
-    "10 bits": (32, (0x3FF00000, 0xFFC00, 0x3FF), 0),
-    "10 bits and opacity": (32, (0x3FF, 0xFFC00, 0x3FF00000), 0xC0000000),
     "opacity first": (32, STANDARD, 0xFF000000),
     "opacity last": (32, (0xFF000000, 0xFF0000, 0xFF00), 0xFF),
-    "none stated": (32, (0, 0, 0), 0),
     "555": (16, (0x7C00, 0x3E0, 0x1F), 0),
     "1555": (16, (0x7C00, 0x3E0, 0x1F), 0x8000),
     "565": (16, (0xF800, 0x7E0, 0x1F), 0),
-    "4444": (16, (0xF00, 0xF0, 0xF), 0xF000),
 }
 
 
@@ -70,12 +63,8 @@ def pack_rows(values: Array, bits: int) -> bytes:
     return b"".join(row + bytes(-len(row) % 4) for row in rows)
 
 
-def by_pillow(data: bytes, mode: str = "RGB") -> Array:
-    return np.asarray(Image.open(io.BytesIO(data)).convert(mode))
-
-
 @pytest.mark.parametrize("header_bytes", HEADERS)
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("bits", [1, 4, 8])
 @pytest.mark.parametrize("is_grey", [False, True])
 def test_palettes_of_all_headers(tmp_path: Path, header_bytes: int, bits: int, *, is_grey: bool) -> None:
     generator = np.random.default_rng(bits)
@@ -86,8 +75,6 @@ def test_palettes_of_all_headers(tmp_path: Path, header_bytes: int, bits: int, *
     photo = read_photo(put(tmp_path, data))
     assert photo.warnings == ()
     assert np.array_equal(photo.pixels, palette[indices][..., 0] if is_grey else palette[indices])
-    if bits != 2 and header_bytes != 16:  # which Pillow does not read
-        assert np.array_equal(np.atleast_3d(photo.pixels)[..., :3], by_pillow(data)[..., : 1 if is_grey else 3])
 
 
 @pytest.mark.parametrize("header_bytes", HEADERS)
@@ -101,11 +88,9 @@ def test_colours_of_all_headers(tmp_path: Path, smooth: Array, header_bytes: int
     }[bits]
     data = bmp(67, 41, bits, pack_rows(values, bits), header_bytes)
     photo = read_photo(put(tmp_path, data))
-    expected = ((smooth >> 3) * 255.0 / 31).round() if bits == 16 else smooth
+    expected = (smooth.astype(int) >> 3) * 255 // 31 if bits == 16 else smooth
     assert np.array_equal(photo.pixels, expected)
     assert (photo.alpha, photo.warnings) == (None, ())
-    if header_bytes != 16:
-        assert np.abs(photo.pixels - by_pillow(data).astype(int)).max() <= (bits == 16)  # it rounds down
 
 
 def test_rows_from_the_top(tmp_path: Path, smooth: Array) -> None:
@@ -113,64 +98,43 @@ def test_rows_from_the_top(tmp_path: Path, smooth: Array) -> None:
     assert np.array_equal(read_photo(put(tmp_path, data)).pixels, smooth)
 
 
-@pytest.mark.parametrize(("bits", "masks", "opacity"), MASKS.values(), ids=MASKS.keys())
+@pytest.mark.parametrize("name", MASKS)
 @pytest.mark.parametrize("header_bytes", [40, 52, 56, 108, 124])
-def test_colour_masks(  # noqa: PLR0917  fixtures
-    tmp_path: Path, smooth: Array, header_bytes: int, bits: int, masks: tuple[int, ...], opacity: int
-) -> None:
+def test_colour_masks(tmp_path: Path, smooth: Array, header_bytes: int, name: str) -> None:
+    bits, masks, opacity = MASKS[name]
     samples = np.dstack([smooth, np.random.default_rng(0).integers(0, 256, smooth.shape[:2])]).astype(int)
-    used = *(masks if any(masks) else STANDARD), opacity
     words, expected = np.zeros(smooth.shape[:2], np.int64), []
-    for channel, mask in zip(np.moveaxis(samples, 2, 0), used, strict=True):
+    for channel, mask in zip(np.moveaxis(samples, 2, 0), (*masks, opacity), strict=True):
         lowest = max(1, mask & -mask)
         values = channel * (mask // lowest) // 255
         words |= values * lowest
-        expected.append((values * 255 / max(1, mask // lowest)).round())
-    has_opacity = bool(opacity) and header_bytes >= 56
+        expected.append(values * 255 // max(1, mask // lowest))
     stated = struct.pack("<4I", *masks, opacity)[: 16 if header_bytes >= 56 else 12]
-    data = bmp(67, 41, bits, pack_rows(words, bits), header_bytes, 3, stated)
-    photo = read_photo(put(tmp_path, data))
+    photo = read_photo(put(tmp_path, bmp(67, 41, bits, pack_rows(words, bits), header_bytes, 3, stated)))
     assert np.array_equal(photo.pixels, np.dstack(expected[:3]))
+    has_opacity = bool(opacity) and header_bytes >= 56 and bits == 32
     assert same(photo.alpha, expected[3].astype(np.uint8) if has_opacity else None)
-    is_deep = max(mask.bit_count() for mask in masks) > 8
-    assert photo.warnings == (("its samples of more than 8 bits were rounded to 8",) if is_deep else ())
-    try:
-        theirs = by_pillow(data, "RGBA")
-    except OSError:  # it knows few masks
-        return
-    assert np.abs(photo.pixels - theirs[..., :3].astype(int)).max() <= (bits == 16)  # it rounds down
-    if any(masks) and photo.alpha is not None and bits == 32:
-        assert np.array_equal(photo.alpha, theirs[..., 3])
-
-
-def test_opacity_may_have_a_mask_behind_the_header(tmp_path: Path) -> None:
-    masks = struct.pack("<4I", *STANDARD, 0xFF000000)
-    photo = read_photo(put(tmp_path, bmp(2, 1, 32, bytes([1, 2, 3, 4, 5, 6, 7, 8]), storage=6, rest=masks)))
-    assert photo.pixels.tolist() == [[[3, 2, 1], [7, 6, 5]]]
-    assert photo.alpha is not None
-    assert photo.alpha.tolist() == [[4, 8]]
 
 
 UNSUPPORTED = {
-    "a mask with holes": (bmp(1, 1, 32, bytes(8), 40, 3, struct.pack("<3I", 0xF0F0, 0xF0F, 0xFF0000)), "F0F0 F0F"),
-    "masks that overlap": (bmp(1, 1, 32, bytes(8), 40, 3, struct.pack("<3I", 0xFF, 0xFF, 0xFF00)), "masks"),
-    "masks beyond the pixel": (bmp(1, 1, 16, bytes(8), 40, 3, struct.pack("<3I", *STANDARD)), "masks"),
-    "a missing mask": (bmp(1, 1, 32, bytes(8), 40, 3, struct.pack("<3I", 0xFF, 0, 0xFF00)), "masks"),
-    "a JPEG within": (bmp(1, 1, 0, bytes(8), 40, 4), "as a JPEG"),
-    "a PNG within": (bmp(1, 1, 0, bytes(8), 40, 5), "as a PNG"),
-    "Huffman": (bmp(1, 1, 1, bytes(8), 64, 3, bytes(24)), "Huffman"),
-    "64 bits": (bmp(1, 1, 64, bytes(8)), "64 bits"),
-    "runs of 4 bits as 8": (bmp(1, 1, 8, bytes(8), 40, 2), "compression 2"),
+    "red last": bmp(1, 1, 32, bytes(4), 40, 3, struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000)),
+    "10 bits": bmp(1, 1, 32, bytes(4), 40, 3, struct.pack("<3I", 0x3FF00000, 0xFFC00, 0x3FF)),
+    "4444": bmp(1, 1, 16, bytes(4), 56, 3, struct.pack("<4I", 0xF00, 0xF0, 0xF, 0xF000)),
+    "2 bits": bmp(1, 1, 2, bytes(4), rest=bytes(16)),
+    "a JPEG within": bmp(1, 1, 24, bytes(8), 40, 4),
+    "a PNG within": bmp(1, 1, 24, bytes(8), 40, 5),
+    "64 bits": bmp(1, 1, 64, bytes(8)),
+    "a header of 16 bytes": bmp(1, 1, 24, bytes(4), 16),
 }
 
 
-@pytest.mark.parametrize(("data", "word"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
-def test_what_is_not_supported_is_named(tmp_path: Path, data: bytes, word: str) -> None:
-    with pytest.raises(ImageError, match=f"{word}.* not supported; convert it to PNG or TIFF first"):
+@pytest.mark.parametrize("data", UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_what_is_not_supported_is_named(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ImageError, match=r"a.bmp: its pixels cannot be read \(.*\); convert it to PNG or TIFF first"):
         read_photo(put(tmp_path, data))
 
 
-@pytest.mark.parametrize("data", [bmp(-1, 1, 24, bytes(4)), bmp(1, 1, 8, bytes(4)), bmp(1, 1, 24, b"")[:33]])
+@pytest.mark.parametrize("data", [bmp(0, 1, 24, bytes(4)), bmp(1, 1, 24, b"")[:33]])
 def test_damaged_headers(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ImageError, match=r"header.*; copy it again"):
         read_photo(put(tmp_path, data))
