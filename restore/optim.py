@@ -30,6 +30,8 @@ class Muon(Optimizer):
         Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     """
 
+    dtype = torch.float32  # which a copy starts from, too
+
     def __init__(
         self,
         params: Iterable[Tensor],

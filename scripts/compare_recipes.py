@@ -24,15 +24,15 @@ from pathlib import Path
 import cv2
 import torch
 from benchmarking import hardware, markdown_table
-from evaluate import evaluate, our_method
+from evaluate import evaluate, our_method, positive
 from protocols import CBSD68, REAL_PAIRS, SHARED, chained, gaussian, pairs
 from publish_weights import SIGMAS
 from score_tables import INPUT
 
 from restore.config import PatchStage, TrainConfig, load_config
 from restore.degradations import Chain
-from restore.errors import RestoreError
-from restore.training import Material, train
+from restore.errors import NothingToDoError, RestoreError, UsageError
+from restore.training import Material, recorded_sources, train
 from restore.types import Task
 from restore.weights import load_weights
 
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/compare"), help="folder of the runs (runs/compare)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the variants")
     parser.add_argument("--data", type=Path, default=DATA, help="clean photographs to train on")
-    parser.add_argument("--limit", type=int, default=LIMIT, help=f"pictures to score on ({LIMIT})")
+    parser.add_argument("--limit", type=positive, default=LIMIT, help=f"pictures to score on ({LIMIT})")
     parser.add_argument("--list", action="store_true", help="say what each variant changes, and do nothing")
     args = parser.parse_args(arguments)
     comparison = COMPARISONS[args.task]
@@ -165,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)
     rows = []
     try:
+        for folder in (CBSD68, *([REAL_PAIRS[args.task]] if args.task is Task.DEBLUR else [])):
+            if not folder.is_dir():
+                raise NothingToDoError(f"{folder}: no pictures to score on")
         for name, settings in chosen.items():
             run = args.out / f"{args.task}-{name}-{args.minutes:g}"
             train_variant(run, load_config(comparison.recipe, [*comparison.common, *settings]), args.data, args.minutes)
@@ -182,12 +185,14 @@ def train_variant(run: Path, config: TrainConfig, data: Path, minutes: float) ->
     """Train for as many steps as fit into minutes of processor time, or go on with the run that is there.
 
     Raises:
-        UsageError: that run is of another recipe.
+        UsageError: that run is of another recipe, or of other photographs.
         DivergedError: the loss is not finite, or the gradient exploded.
     """
     material = Material.open(config, clean=data)
     recorded = run / "config.toml"
     if recorded.exists():
+        if recorded_sources(run) != {name: path.absolute() for name, path in material.sources.items()}:
+            raise UsageError(f"{run}: this run is of other photographs; choose another folder (--out)")
         budget = load_config(recorded).budget.model_dump()
     else:
         budget = {"steps": num_steps(config, material, 60 * minutes)}

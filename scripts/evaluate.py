@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -121,13 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the module's docstring; return the exit code."""
     options = _parse(arguments)
     try:
+        if options.json:
+            options.json.open("a").close()  # before the work
         report = _report(options)
+        print(markdown(report))
+        if options.json:
+            content = json.dumps(document(report), indent=2, allow_nan=False) + "\n"
+            options.json.write_text(content, encoding="utf-8")
     except (RestoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(markdown(report))
-    if options.json:
-        options.json.write_text(json.dumps(document(report), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return 0
 
 
@@ -146,6 +151,9 @@ def _report(options: argparse.Namespace) -> Report:
             left_out[name] = str(error)
         else:
             builders[name] = build
+    folders = Counter(map(_folder_name, (INPUT, "reference", *methods)))
+    if options.save and (twice := [name for name, num in folders.items() if num > 1]):
+        raise UsageError(f"--save: two methods would both write to {twice[0]}/; score them one after the other")
     if not methods:
         raise NothingToDoError("no method to score: " + "; ".join(left_out.values()))
     lpips = None
@@ -177,10 +185,11 @@ def _protocols(options: argparse.Namespace) -> list[Protocol]:
     if options.pairs is not None:
         return [pairs(options.pairs, options.limit)]
     if options.chain is not None:
-        chains = map(_chain, options.chain)
-        if options.patterns:
-            return [patterns(chain, options.limit) for chain in chains]
-        return [chained(options.folder, chain, options.limit) for chain in chains]
+        made = patterns if options.patterns else partial(chained, options.folder)
+        return [
+            made(_chain(given), options.limit, given if given in CHAINS else f"chain {number}")
+            for number, given in enumerate(options.chain, 1)
+        ]
     return [gaussian(options.folder, sigma, options.limit) for sigma in options.sigma]
 
 
@@ -231,7 +240,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="names of weights, weight files or folders of training runs")
     parser.add_argument("--folder", type=Path, default=CBSD68, help="clean pictures (CBSD68 in the data folder)")
-    parser.add_argument("--sigma", type=float, nargs="+", default=[15, 25, 50], help="noise levels on 0–255 (15 25 50)")
+    parser.add_argument(
+        "--sigma", type=_strength, nargs="+", default=[15, 25, 50], help="noise levels on 0–255 (15 25 50)"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--pairs", type=Path, metavar="DIR", help="real pairs instead: clean/ and noisy/, or sharp/, blur/"
@@ -240,7 +251,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--chain", nargs="+", metavar="NAME|JSON", help=f"degrade the folder by these: {', '.join(CHAINS)}, or steps"
     )
     parser.add_argument("--patterns", action="store_true", help="drawn repeated patterns in place of a folder")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="take the first N pictures only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="take the first N pictures only")
     parser.add_argument("--told", action="store_true", help="tell our networks σ")
     parser.add_argument("--tile", type=_tile, default="off", metavar="N|auto|off", help="of our networks (off)")
     parser.add_argument("--ensemble", type=int, choices=list(ENSEMBLES), help="orientations that ours average over")
@@ -251,7 +262,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--lpips", choices=["squeeze", "alex", "vgg", "none"], default="squeeze", help="trunk (squeeze)"
     )
     parser.add_argument("--weights-dir", type=Path, metavar="DIR", help="of LPIPS")
-    parser.add_argument("--threads", type=_positive, help="CPU threads; with 1 the processor's time is measured")
+    parser.add_argument("--threads", type=positive, help="CPU threads; with 1 the processor's time is measured")
     parser.add_argument("--memory", action="store_true", help="peak memory of each method, in a process of its own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores there too, picture by picture")
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the restored pictures below this folder")
@@ -263,14 +274,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: a number from 1 upwards")
     return int(text)
 
 
+def _strength(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 255:
+        raise argparse.ArgumentTypeError(f"{text}: a number from 0 to 255")
+    return value
+
+
 def _tile(text: str) -> Tile:
-    return "auto" if text == "auto" else "off" if text == "off" else _positive(text)
+    return "auto" if text == "auto" else "off" if text == "off" else positive(text)
 
 
 def _as_planes(rows: Pixels) -> torch.Tensor:

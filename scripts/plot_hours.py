@@ -85,7 +85,8 @@ def read_lines(
             last = hours
             if from_db is None or value_db >= from_db:
                 pieces[-1].append((hours, value_db))
-        lines[path.parent.name if path.name == "log.jsonl" else path.stem] = [piece for piece in pieces if piece]
+        name = path.parent.name if path.name == "log.jsonl" else path.stem
+        lines[str(path) if name in lines else name] = [piece for piece in pieces if piece]
         if joined:
             offset += next((record["minutes"] / 60 for record in reversed(records) if "minutes" in record), 0)
     if not any(lines.values()):

@@ -27,6 +27,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 CBSD68 = SHARED / "data" / "test" / "cbsd68"
 REAL_PAIRS = {Task.DENOISE: SHARED / "data" / "test" / "sidd", Task.DEBLUR: SHARED / "data" / "test" / "gopro"}
 GAUSSIAN = "noise added in float, neither clipped nor quantised, one seed for each picture"
+DEGRADED = "degraded"
 NUM_PATTERNS, PATTERN_PX = 64, 256
 LAYOUTS = {("clean", "noisy"): Task.DENOISE, ("sharp", "blur"): Task.DEBLUR}
 """Names of the two folders of a set of pairs, reference first, and what undoes the difference."""
@@ -134,13 +135,14 @@ CHAINS = {
 """Blur that is drawn, by the names that `evaluate.py --chain` takes."""
 
 
-def chained(folder: Path, chain: Chain, limit: int | None = None) -> Protocol:
+def chained(folder: Path, chain: Chain, limit: int | None = None, condition: str = DEGRADED) -> Protocol:
     """Return the protocol of synthetic degradations, such as a blur.
 
     Args:
         folder: of clean pictures, searched recursively.
         chain: what is done to each.
         limit: take the first pictures only.
+        condition: what it is called.
     """
 
     def samples() -> Iterator[Sample]:
@@ -148,15 +150,16 @@ def chained(folder: Path, chain: Chain, limit: int | None = None) -> Protocol:
             degraded = chain.degrade_pair(_read(path), generator_for(0, path.relative_to(folder)))
             yield _sample(_name(path, folder), degraded.reference, degraded.image)
 
-    return _of_chain(folder.name, chain, samples)
+    return _of_chain(folder.name, chain, samples, condition)
 
 
-def patterns(chain: Chain, limit: int | None = None) -> Protocol:
+def patterns(chain: Chain, limit: int | None = None, condition: str = DEGRADED) -> Protocol:
     """Return the protocol of drawn repeated patterns, on which networks fail that know photographs only.
 
     Args:
         chain: what is done to each.
         limit: take the first patterns only.
+        condition: what it is called.
     """
 
     def samples() -> Iterator[Sample]:
@@ -166,13 +169,13 @@ def patterns(chain: Chain, limit: int | None = None) -> Protocol:
             degraded = chain.degrade_pair(pattern, generator_for(0, Path(name, "degraded")))
             yield _sample(name, degraded.reference, degraded.image)
 
-    return _of_chain("patterns", chain, samples)
+    return _of_chain("patterns", chain, samples, condition)
 
 
-def _of_chain(folder: str, chain: Chain, samples: Callable[[], Iterator[Sample]]) -> Protocol:
+def _of_chain(folder: str, chain: Chain, samples: Callable[[], Iterator[Sample]], condition: str) -> Protocol:
     blurs = any(step.kind.endswith("blur") for step in chain.steps)
     text = f"degraded in float by {describe_steps(chain)}, one seed for each picture"
-    return Protocol(folder, "degraded", text, Task.DEBLUR if blurs else Task.DENOISE, None, samples)
+    return Protocol(folder, condition, text, Task.DEBLUR if blurs else Task.DENOISE, None, samples)
 
 
 def read_rows(path: Path) -> Pixels:

@@ -35,9 +35,9 @@ from evaluate import evaluate, load_lpips, our_method
 from peers import Method
 from protocols import CBSD68, CHAINS, REAL_PAIRS, Protocol, chained, gaussian, pairs, patterns
 from safetensors.torch import load_file
-from score_tables import INPUT, OUTPUT, PROTOCOL, Score
+from score_tables import INPUT, OUTPUT, PROTOCOL, Score, where_input_differs
 from torch import Tensor, nn
-from weight_cards import BEFORE_AND_AFTER, LPIPS_NET, describe, renew_card
+from weight_cards import BEFORE_AND_AFTER, LPIPS_NET, around_figures, describe, renew_card
 
 from restore import inference
 from restore.degradations import Chain
@@ -47,7 +47,7 @@ from restore.metrics import PairFunction
 from restore.models.nafnet import ADDITIONS
 from restore.training.material import recorded_sources
 from restore.types import Task
-from restore.weights import CATALOGUE, load_weights, save_weights
+from restore.weights import CATALOGUE, load_weights, read_info, save_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 SIGMAS = (15, 25, 50)
@@ -132,21 +132,30 @@ def publish(run: Path, options: Options = Options()) -> int:
 
     Raises:
         WeightsError: the run's weights cannot be read, or the shipped ones.
-        UsageError: the folder of pairs holds none, or none that differ, or an option is not for this task.
+        UsageError: the folder of pairs holds none, or none that differ, an option is not for this task, the weights are
+            of no run, or another task's ship under that name.
     """
     network, info = load_weights(run)
+    task = info.task or Task.DENOISE
     name = options.name or info.name
     document = {**info.document, "name": name, **adapt(network, info.document, options)}
-    task = info.task or Task.DENOISE
     decides_by = options.decide_by or ("gaussian" if task is Task.DENOISE else "real")
     if task is Task.DEBLUR and decides_by == "gaussian":
         raise UsageError("--decide-by gaussian: weights to deblur are decided by real pairs; leave it out")
+    if "training" not in info.document:
+        raise UsageError(f"{run}: these weights do not say how they were trained; name the folder of a run")
     real = real_pairs(task, options)
-    if (real is None) if decides_by == "real" else not options.folder.is_dir():
-        missing = (options.pairs or REAL_PAIRS[task]) if decides_by == "real" else options.folder
-        print(f"error: {missing}: no pictures to score on; the weights stay in {run}", file=sys.stderr)
+    missing = [options.pairs or REAL_PAIRS[task]] if decides_by == "real" and real is None else []
+    if not options.folder.is_dir() and (task is Task.DEBLUR or decides_by == "gaussian"):  # sharp ones, or to be noisy
+        missing.append(options.folder)
+    if missing:
+        print(f"error: {missing[0]}: no pictures to score on; the weights stay in {run}", file=sys.stderr)
         return 3
     target = WEIGHTS / f"{name}.safetensors"
+    card = target.with_suffix(".md")
+    around_figures(card, name)  # before anything is written
+    if target.exists() and (shipped_task := read_info(target).task) is not task:
+        raise UsageError(f"--name {name}: under it weights to {shipped_task} ship, and these are to {task}; change it")
     judge = gaussian(options.folder, SIGMAS[1], options.limit) if decides_by == "gaussian" else real
     assert judge is not None  # noqa: S101  shown above
     with tempfile.TemporaryDirectory() as temporary:
@@ -169,7 +178,7 @@ def publish(run: Path, options: Options = Options()) -> int:
         return 0
     shipped_document = describe(document, scores, recorded_sources(run if run.is_dir() else run.parent))
     save_weights(target, network.half() if stores_half else network, shipped_document)
-    renew_card(target.with_suffix(".md"), load_weights(target)[1])
+    renew_card(card, load_weights(target)[1])
     print(f"wrote {target} in {'half' if stores_half else 'full'} precision, and its card")
     return 0
 
@@ -184,6 +193,7 @@ def renew(name: str, options: Options) -> int:
     if not target.exists():
         raise UsageError(f"--renew {name}: no such weights ship; choose {', '.join(CATALOGUE)}")
     network, info = load_weights(target)
+    around_figures(target.with_suffix(".md"), name)
     is_half = any(tensor.dtype == torch.float16 for tensor in load_file(target).values())
     scores = score(target, info.task or Task.DENOISE, options)
     print(f"{name}: {_summary(scores)}")
@@ -213,7 +223,7 @@ def adapt(network: nn.Module, document: Mapping[str, Any], options: Options) -> 
         network.load_state_dict(halfway(network, load_weights(options.halfway_from)[0]))
         changes["halfway_from"] = options.halfway_from
     if options.residual != 1:
-        changes["residual"] = options.residual
+        changes["residual"] = document.get("residual", 1) * options.residual
         with torch.no_grad():
             for parameter in network.ending.parameters():  # type: ignore[union-attr]
                 parameter.mul_(options.residual)
@@ -245,7 +255,7 @@ def halfway(network: nn.Module, start: nn.Module) -> dict[str, Tensor]:
         raise UsageError("--halfway-from: these weights are those of another network; name what the run started from")
     between = {}
     for key, weight in ended.items():
-        began_at_zero = key.endswith((".beta", ".gamma")) or key.startswith(ADDITIONS)
+        began_at_zero = key.endswith((".beta", ".gamma", ".scale1", ".scale2")) or key.startswith(ADDITIONS)
         as_new = torch.zeros_like(weight) if began_at_zero else weight
         between[key] = (began.get(key, as_new) + weight) / 2
     return between
@@ -268,7 +278,7 @@ def refuse(scores: Mapping[str, Any], shipped: Mapping[str, Any] | None, decides
         real = scores["real"]
         if task is Task.DEBLUR and real["worst_gain_db"] < WORST_CHANGE_DB:
             return f"a real picture gets worse by {-real['worst_gain_db']:.2f} dB: these weights do not ship"
-        if task is Task.DEBLUR and scores.get("clean", {}).get("psnr_db", SHARP_DB) < SHARP_DB:
+        if task is Task.DEBLUR and scores["clean"]["psnr_db"] < SHARP_DB:
             return f"sharp pictures come out at {scores['clean']['psnr_db']:.2f} dB: these weights do not ship"
         if found <= real["input_psnr_db"]:
             return "doing nothing is better: these weights do not ship"
@@ -344,12 +354,12 @@ def score(path: Path, task: Task, options: Options, *, only: str | None = None) 
 
 
 def before_and_after(method: Method, protocol: Protocol, lpips: PairFunction | None = None) -> dict[str, Any]:
-    """Return the scores of degraded pictures and of what a method makes of them.
+    """Return the scores of degraded pictures and of what a method makes of them, of equal pairs nothing.
 
     Raises:
         UsageError: the pairs do not differ.
     """
-    found = evaluate({"restored": method}, protocol, lpips=lpips)
+    found = where_input_differs(evaluate({"restored": method}, protocol, lpips=lpips))
     gains = found["restored"].gains_db(found[INPUT])
     if not gains:
         raise UsageError(f"{protocol.folder}: the pairs are equal, there is nothing to restore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import platform
 import statistics
@@ -91,6 +92,23 @@ class Score:
         return [gain for gain in gains if math.isfinite(gain)]
 
 
+def where_input_differs(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Return the scores of those pictures that have anything to restore, so that means are over the same ones.
+
+    Args:
+        scores: by method, of the same pictures, those of the input as `INPUT`.
+
+    Returns:
+        Likewise; as given where no input differs from its reference.
+    """
+    differs = [math.isfinite(picture.psnr_db) for picture in scores[INPUT].pictures]
+    if not any(differs):
+        return dict(scores)
+    return {
+        name: Score(score.model, tuple(itertools.compress(score.pictures, differs))) for name, score in scores.items()
+    }
+
+
 @dataclass(frozen=True)
 class Report:
     """Everything that is printed.
@@ -161,7 +179,7 @@ def _table_by_condition(report: Report) -> str:
 def _table_before_after(report: Report, protocol: Protocol, scores: Mapping[str, Score]) -> str:
     header = [protocol.condition, "PSNR dB", "gain dB", "worst picture", "SSIM"]
     rows = []
-    for name, score in scores.items():
+    for name, score in where_input_differs(scores).items():
         gains = [] if name == INPUT else score.gains_db(scores[INPUT])
         mean, worst = (f"{statistics.fmean(gains):+.2f}", f"{min(gains):+.2f}") if gains else (NONE, NONE)
         cells = [_text(score.psnr_db, 2), mean, worst, _text(score.ssim, 4)]

@@ -9,7 +9,9 @@ from typing import Any
 from benchmarking import markdown_table
 from protocols import describe_steps
 
+from restore.atomic import write_atomically
 from restore.degradations import Chain
+from restore.errors import UsageError
 from restore.metrics import METRICS
 from restore.weights import WeightsInfo
 
@@ -34,8 +36,10 @@ CARD_START, CARD_END = "<!-- figures, written by scripts/publish_weights.py -->"
 def describe(document: Mapping[str, Any], scores: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
     """Return the document of a weight file to be shipped, from that of the run and the places of its pictures."""
     training = document["training"]
-    degradation = OF_PAIRS
-    if not training.get("paired"):
+    degradation = document.get("degradation")  # of weights that have shipped, and are far from their run
+    if degradation is None and training.get("paired"):
+        degradation = OF_PAIRS
+    elif degradation is None:
         degradation = describe_degradations(training["config"], has_frames="frames" in sources)
     return {
         **document,
@@ -88,7 +92,11 @@ def _describe_frames(data: Mapping[str, Any]) -> str:
 
 
 def renew_card(path: Path, info: WeightsInfo) -> None:
-    """Write the figures of the weights into their card, between its two marks; a new card gets a title."""
+    """Write the figures of the weights into their card, between its two marks; a new card gets a title.
+
+    Raises:
+        UsageError: the card lacks a mark.
+    """
     document = info.document
     size = f"{info.num_parameters / 1e6:.2f} M parameters, a file of {info.num_bytes / 1e6:.1f} MB"
     data = "; ".join(f"{item['name']} ({item['pictures']}, {item['licence']})" for item in document["data"])
@@ -112,11 +120,23 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
         f"Data: {data}.",
         *_figures(document["scores"]),
     ]
-    card = path.read_text(encoding="utf-8") if path.exists() else f"# {info.name}\n\n{CARD_START}\n{CARD_END}\n"
-    before, rest = card.split(CARD_START)
-    after = rest.split(CARD_END)[1]
+    before, after = around_figures(path, info.name)
     figures = "\n\n".join(paragraphs)
-    path.write_text(f"{before}{CARD_START}\n\n{figures}\n\n{CARD_END}{after}", encoding="utf-8")
+    write_atomically(path, f"{before}{CARD_START}\n\n{figures}\n\n{CARD_END}{after}".encode())
+
+
+def around_figures(path: Path, name: str) -> tuple[str, str]:
+    """Return what a card says before the first and after the second of its marks; a new one has a title.
+
+    Raises:
+        UsageError: the card has other than one of each, in this order.
+    """
+    card = path.read_text(encoding="utf-8") if path.exists() else f"# {name}\n\n{CARD_START}\n{CARD_END}\n"
+    before, start, rest = card.partition(CARD_START)
+    _, end, after = rest.partition(CARD_END)
+    if not (start and end) or CARD_START in rest or CARD_END in before + after:
+        raise UsageError(f"{path}: the figures go between '{CARD_START}' and '{CARD_END}'; put each in it, once")
+    return before, after
 
 
 def _effort(training: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ from restore.config import load_config
 from restore.degradations import Chain, convolve, gaussian_blur
 from restore.errors import UsageError
 from restore.images import read_photo, write_photo
-from restore.models.nafnet import NAFNet, NAFNetConfig, half_resolution_net
+from restore.models.nafnet import NAFNet, NAFNetConfig, Stage, half_resolution_net
 from restore.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,6 +179,8 @@ def test_chains_have_names(small: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert told.replace("-", " ") in out.replace("-", " ").lower(), told
     assert evaluate([*arguments, "--chain", "shaken"]) == 1
     assert "there are shake, defocus, gaussian, noisy-shake" in capsys.readouterr().err
+    assert evaluate([*arguments, "--chain", "shake", "gaussian", "--save", str(small.parent / "saved")]) == 0
+    assert sorted(path.name for path in (small.parent / "saved").iterdir()) == ["gaussian", "shake"]
 
 
 def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
@@ -334,6 +336,18 @@ def test_evaluate_names_what_is_missing(
     monkeypatch.setitem(sys.modules, "bm3d", None)
     assert evaluate(["--peer", "BM3D", "--folder", str(small)]) == 1
     assert "pip install bm3d" in capsys.readouterr().err
+    for path in ("x/run", "y/run"):
+        (tmp_path / path).parent.mkdir()
+        shutil.copy(ROOT / "weights" / "denoise-fast.safetensors", tmp_path / f"{path}.safetensors")
+    twice = [str(tmp_path / f"{name}/run.safetensors") for name in "xy"]
+    assert evaluate([*twice, "--folder", str(small), "--save", str(tmp_path / "saved")]) == 1
+    assert "two methods would both write to run/" in capsys.readouterr().err
+    assert evaluate([twice[0], "--folder", str(small), "--json", str(tmp_path / "absent" / "x.json")]) == 1
+    assert "absent" in capsys.readouterr().err
+    for sigma in ("-5", "x", "nan"):
+        with pytest.raises(SystemExit):
+            evaluate([twice[0], "--folder", str(small), "--sigma", sigma])
+    capsys.readouterr()
     weightless = ["--peer", "OpenCV NLM", "--folder", str(small), "--sigma", "25", "--weights-dir", str(tmp_path)]
     assert evaluate(weightless) == 0
     assert "left out: LPIPS (squeeze): lpips-squeeze" in capsys.readouterr().out
@@ -560,6 +574,19 @@ def test_halfway_a_new_block_adds_half_as_much() -> None:
     assert (between["middle_blks.1.beta"] == 0.5).all()
 
 
+def test_halfway_a_new_block_of_large_kernels_adds_half_as_much() -> None:
+    stages = [Stage(blocks, "lka") for blocks in (1, 2)]
+    old, new = (NAFNet(replace(half_resolution_net(8, (0, 0), 1, (0, 0)), middle=stage)) for stage in stages)
+    with torch.no_grad():
+        for name, scale in new.named_parameters():
+            if name.endswith(("scale1", "scale2")):
+                scale.fill_(1.0)
+    between = publish_weights.halfway(new, old)
+    for key in ("scale1", "scale2"):
+        assert (between[f"middle_blks.1.{key}"] == 0.5).all()
+        torch.testing.assert_close(between[f"middle_blks.0.{key}"], torch.full((1, 32, 1, 1), (1 + 1e-2) / 2))
+
+
 def test_halfway_a_new_scale_adds_half_as_much() -> None:
     one = half_resolution_net(8, (0, 0), 1, (0, 0))
     old, new = NAFNet(one), NAFNet(replace(one, scales=2, sigma_input=True))
@@ -625,12 +652,86 @@ def test_publish_decides_by_real_pairs_only_where_asked(
     assert not list(shipped.iterdir())
 
 
+def test_publish_leaves_the_weights_of_another_task_alone(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, info = weights.load_weights(run)
+    weights.save_weights(shipped / "deblur-fast.safetensors", network, {**info.document, "task": "deblur"})
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy")), "--name", "deblur-fast"]
+    assert publish_weights.main(arguments) == 2
+    assert "--name deblur-fast: under it weights to deblur ship" in capsys.readouterr().err
+    assert weights.read_info(shipped / "deblur-fast.safetensors").task is Task.DEBLUR
+
+
+@pytest.mark.parametrize("text", ["no marks", f"{weight_cards.CARD_END} {weight_cards.CARD_START}"])
+def test_publish_writes_nothing_where_the_card_has_no_place_for_figures(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path], text: str
+) -> None:
+    card = shipped / "denoise-fast.md"
+    card.write_text(text, encoding="utf-8")
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    for more in ([], ["--dry-run"]):
+        assert publish_weights.main([*arguments, *more]) == 2
+    assert card.read_text(encoding="utf-8") == text
+    assert list(shipped.iterdir()) == [card]
+
+
+def test_publish_needs_sharp_pictures_to_judge_weights_to_deblur(
+    run: Path, shipped: Path, pairs: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    network, info = weights.load_weights(run)
+    weights.save_weights(run / "best.safetensors", network, {**info.document, "task": "deblur"})
+    arguments = [str(run), "--folder", str(tmp_path / "absent"), "--pairs", str(pairs("sharp", "blur"))]
+    assert publish_weights.main(arguments) == 3
+    assert "absent: no pictures to score on" in capsys.readouterr().err
+    assert not list(shipped.iterdir())
+
+
+def test_before_and_after_are_means_over_the_same_pictures(small: Path, tmp_path: Path) -> None:
+    for name in ("clean", "noisy"):
+        shutil.copytree(small, tmp_path / "nearly" / name)
+    path = tmp_path / "nearly" / "noisy" / "101085.png"
+    photo = read_photo(path)
+    pixels = photo.pixels.copy()
+    pixels[::7, ::7] ^= 3
+    write_photo(path, replace(photo, pixels=pixels))
+    found = publish_weights.before_and_after(
+        lambda degraded, _: np.clip(degraded + 0.02, 0, 1), protocols.pairs(tmp_path / "nearly")
+    )
+    assert found["num_pictures"] == 1
+    assert found["psnr_db"] < found["input_psnr_db"]
+    assert found["psnr_db"] - found["input_psnr_db"] == pytest.approx(found["worst_gain_db"], abs=1e-5)
+
+
+def test_publish_multiplies_what_was_multiplied_and_keeps_what_a_card_says_of_degradations(run: Path) -> None:
+    network, info = weights.load_weights(run)
+    first = publish_weights.adapt(network, info.document, publish_weights.Options(residual=0.5))
+    document = {**info.document, **first, "degradation": "that of the first run"}
+    assert publish_weights.adapt(network, document, publish_weights.Options(residual=0.5))["residual"] == 0.25
+    assert weight_cards.describe(document, {}, {})["degradation"] == "that of the first run"
+
+
+def test_publish_stores_float32_where_half_precision_costs_something(
+    run: Path, shipped: Path, small: Path, pairs: Callable[[str, str], Path], *, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(run), "--folder", str(small), "--pairs", str(pairs("clean", "noisy"))]
+    path = shipped / "denoise-fast.safetensors"
+    for cost, dtype in ((0.01, torch.float16), (-1.0, torch.float32)):
+        path.unlink(missing_ok=True)
+        monkeypatch.setattr(publish_weights, "HALF_PRECISION_COST_DB", cost)
+        assert publish_weights.main(arguments) == 0
+        assert {tensor.dtype for tensor in load_file(path).values()} == {dtype}
+    assert publish_weights.main([str(small)]) != 0
+
+
 def test_weights_that_harm_a_real_picture_do_not_deblur() -> None:
-    scores = {"real": {"psnr_db": 30.0, "input_psnr_db": 28.0, "worst_gain_db": -0.3}}
+    scores = {"real": {"psnr_db": 30.0, "input_psnr_db": 28.0, "worst_gain_db": -0.3}, "clean": {"psnr_db": 38.1}}
     assert "gets worse by 0.30 dB" in str(publish_weights.refuse(scores, None, "real", Task.DEBLUR))
     scores["real"]["worst_gain_db"] = -0.1
     assert publish_weights.refuse(scores, None, "real", Task.DEBLUR) is None
     assert "stay" in str(publish_weights.refuse(scores, {"real": {"psnr_db": 30.0}}, "real", Task.DEBLUR))
+    scores["clean"]["psnr_db"] = 37.9
+    assert "sharp pictures come out at 37.90 dB" in str(publish_weights.refuse(scores, None, "real", Task.DEBLUR))
 
 
 @pytest.mark.parametrize(
@@ -689,6 +790,10 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
     assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
     assert plot_hours.read_lines(runs, "gain")["two"] == [[(1.0, 1.0)]]
+    (tmp_path / "again" / "one").mkdir(parents=True)
+    shutil.copy(tmp_path / "two" / "log.jsonl", tmp_path / "again" / "one")
+    namesakes = plot_hours.read_lines([tmp_path / "one", tmp_path / "again" / "one"])
+    assert list(namesakes.values()) == [apart["one"], apart["two"]]
     older = tmp_path / "one" / "log.jsonl"
     older.write_text(older.read_text().replace("gain", "old"), encoding="utf-8")
     assert plot_hours.read_lines(runs, "gain", joined=True)["two"] == [[(2.25, 1.0)]]
@@ -810,10 +915,18 @@ def test_compare_recipes_trains_and_scores(
         assert compare_recipes.main(arguments) == 0
         table = capsys.readouterr().out
         assert compare_recipes.main(arguments) == 0  # the runs are finished: they are scored again
+        again = capsys.readouterr().out
+        shutil.copytree(small, tmp_path / "other")
+        elsewhere = [str(tmp_path / "other") if word == str(small) else word for word in arguments]
+        assert compare_recipes.main(elsewhere) == 2
+        assert "this run is of other photographs" in capsys.readouterr().err
+        monkeypatch.setattr(compare_recipes, "CBSD68", tmp_path / "absent")
+        assert compare_recipes.main(arguments) == 3
+        assert "absent: no pictures to score on" in capsys.readouterr().err
     finally:
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
-    assert capsys.readouterr().out == table
+    assert again == table
     assert "| patches-64 | 1.00 |" in table
     with pytest.raises(SystemExit):
         compare_recipes.main(["denoise", "--only", "basis"])

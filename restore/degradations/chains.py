@@ -1,7 +1,7 @@
 """Degradations in sequence, with ranges to draw from, as recipes and the command line write them.
 
-Every draw comes from one generator; a range of equal ends and a probability of 1 draw nothing, so that fixed settings
-give the very noise of the functions themselves.
+Every draw comes from one generator; a range of equal ends draws nothing, so that fixed settings give the very noise of
+the functions themselves.
 """
 
 from __future__ import annotations
@@ -346,7 +346,7 @@ class MotionBlur(_Step):
 
     @property
     def reach_px(self) -> float:
-        """Half of the longest way, or what few paths exceed from the middle of the time."""
+        """How far most paths go from the pixel: half of the longest way, and more where its middle in time is there."""
         return self.length[1] * (0.5 if self.reference == "mean" else 0.65)
 
     def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:

@@ -201,11 +201,14 @@ def draw_motion(
         ValueError: the length is negative or not finite.
     """
     height, width = size
-    side = max(frame_px, height, width)
+    is_cut_out = frame_px > max(height, width)
+    frame_width = frame_px if is_cut_out else width
+    frame_height = max(0.75 * frame_px, height) if is_cut_out else height
+    side = max(frame_width, frame_height)
     shift, turn = (trajectory(generator, length_px, anxiety) for _ in range(2))
     right, below, wide, roll, move = torch.rand(5, dtype=torch.float64, generator=generator).tolist()
-    across = (width - 1) / 2 + (right - 0.5) * max(0.0, side - width)
-    down = (height - 1) / 2 + (below - 0.5) * max(0.0, (0.75 if frame_px > height else 1.0) * side - height)
+    across = (width - 1) / 2 + (right - 0.5) * (frame_width - width)
+    down = (height - 1) / 2 + (below - 0.5) * (frame_height - height)
     reach = max(float(side), 8 * length_px)  # a camera does not turn by more than a few degrees during an exposure
     focal = reach * (0.6 + 0.9 * wide)
     strengths = torch.tensor([rotation * roll, zoom * move], dtype=torch.float64)

@@ -119,7 +119,12 @@ class FidStatistics:
 
         Args:
             features: (N,D), or (D,) of one picture.
+
+        Raises:
+            ValueError: there are more or fewer than D.
         """
+        if features.shape[-1] != self.sum.numel():
+            raise ValueError(f"expected {self.sum.numel()} features of a picture, got {features.shape[-1]}")
         rows = features.double().reshape(-1, self.sum.numel())
         return replace(self, n=self.n + len(rows), sum=self.sum + rows.sum(dim=0), outer=self.outer + rows.T @ rows)
 

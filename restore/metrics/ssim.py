@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from restore.images.opencv import cv2
@@ -85,8 +86,8 @@ def mean_similarity(reference: Plane, restored: Plane, data_range: float) -> tup
 
 
 def _planes(image: Tensor) -> Plane:
-    array = image.detach().cpu().numpy().reshape(-1, *image.shape[-2:])
-    return array.astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
+    planes = image.detach().cpu().to(torch.promote_types(image.dtype, torch.float32))
+    return planes.reshape(-1, *image.shape[-2:]).numpy()
 
 
 def _similarity_maps(x: Plane, y: Plane, data_range: float) -> tuple[Plane, Plane]:

@@ -184,8 +184,8 @@ class SCA(nn.Sequential):
 
     Args:
         channels: C.
-        window: side of the surroundings in pixels of the map, which cells make up to half as large again; None for a
-            global average, as published.
+        window: side of the surroundings in pixels of the map, about: they are made of whole cells; None for a global
+            average, as published.
 
     Attributes:
         limit: what the factors stay within, by a tanh; None for unbounded ones, as published. The factors multiply a
@@ -209,6 +209,7 @@ class SCA(nn.Sequential):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return factors that broadcast over (N,C,H,W): (N,C,1,1), or (N,C,H,W) where averages are local."""
+        self.disagreement = 0.0
         height, width = x_NCHW.shape[-2:]
         if self.window is None and self.local_size is not None and max(height, width) > self.local_size:
             return self._exact_local(x_NCHW, self.local_size)

@@ -128,8 +128,8 @@ class NAFNetConfig:
         channels: of the picture.
         padding: how sizes are completed to a multiple of stem·2^levels; `constant` (zeros) as published;
             `reflect` continues the noise as noise, where repeated pixels would be taken for streaks.
-        sca_window: side in pixels of the picture over which channel attention averages, up to half as large again (see
-            `SCA`); None for all of it.
+        sca_window: side in pixels of the picture over which channel attention averages, about (see `SCA`); None for all
+            of it.
         sca_limit: what the factors of channel attention stay within; None for unbounded ones, as published.
         sigma_input: whether the network can be told the noise level; it stays blind where it is not told.
         scales: sizes of the picture, each half the next, that the same weights restore from the smallest up; each takes

@@ -81,8 +81,6 @@ def train(
         with _told_out_of_memory(place):
             state = prepare_state(config, run_dir, team, place, init=init, resume=resume)
         _agree(state, team)
-        if team.leads:
-            _keep_recipe(config, material, run_dir)
         logbook = Logbook(run_dir, tensorboard=config.tensorboard, on_record=on_record, writes=team.leads)
         with contextlib.closing(logbook):
             best = run_dir / "best.safetensors"
@@ -90,6 +88,8 @@ def train(
                 minutes = round(state.seconds / 60, 3)
                 logbook.write("finished", step=state.step, minutes=minutes, best_psnr_db=state.best_psnr_db)
                 return best
+            if team.leads:
+                _keep_recipe(config, material, run_dir)
             keeper = Keeper(config, material, run_dir, team, logbook)
             keeper.go_on_from(state)
             while True:
