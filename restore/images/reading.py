@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -93,6 +93,7 @@ _JPEG_DAMAGE = re.compile(
     re.IGNORECASE,
 )  # as libjpeg tells of it; what else it has to say harms nothing
 _COPY_AGAIN = "copy it again from its source"
+_Value = TypeVar("_Value")
 
 
 class _Decoded(NamedTuple):
@@ -291,10 +292,11 @@ def _cmyk_of_jpeg(data: bytes) -> Pixels:
 
 def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Decoded:
     page = TiffPage(data)
-    header = Header(
-        page.width, page.height, icc=page.blob(Tag.ICC), xmp=page.blob(Tag.XMP), num_pictures=page.num_pages
-    )
+    header = Header(page.width, page.height, num_pictures=page.num_pages)
     _check_size(header, max_pixels)
+    header.icc = _unless_broken(header, "colour profile", lambda: page.blob(Tag.ICC))
+    header.xmp = _unless_broken(header, "XMP packet", lambda: page.blob(Tag.XMP))
+    orientation = _unless_broken(header, "orientation", lambda: page.orientation) or 1
     header.is_compressed = page.is_compressed
     if page.has_unnamed_channel:
         header.warnings.append("what its extra channel means is not stated; it was taken for opacity")
@@ -303,7 +305,16 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
         raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
-    return _Decoded(pixels, alpha, colors, header, page.orientation)
+    return _Decoded(pixels, alpha, colors, header, orientation)
+
+
+def _unless_broken(header: Header, name: str, read: Callable[[], _Value]) -> _Value | None:
+    """Return what a tag holds; one that is broken does not cost the picture."""
+    try:
+        return read()
+    except ValueError:
+        header.warnings.append(f"its {name} is broken and was dropped")
+        return None
 
 
 def _iptc_of_photoshop(page: TiffPage) -> list[tuple[str, bytes]]:

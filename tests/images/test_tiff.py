@@ -391,3 +391,27 @@ def test_a_palette_of_8_bit_values_in_16_bits_is_read_as_8_bits(tmp_path: Path) 
     photo = read_photo(path)
     assert photo.pixels.dtype == np.uint8
     assert np.array_equal(photo.pixels, palette.T[pixels])
+
+
+@pytest.mark.parametrize(
+    ("entry", "broken", "name"),
+    [
+        ((34675, 7, 400), (34675, 7, 2**30), "colour profile"),
+        ((700, 1, 90), (700, 1, 2**30), "XMP packet"),
+        ((274, 3, 1), (274, 2, 1), "orientation"),
+    ],
+)
+def test_a_broken_tag_of_metadata_is_dropped(
+    tmp_path: Path, make_picture: Any, entry: tuple[int, int, int], broken: tuple[int, int, int], name: str
+) -> None:
+    pixels, _ = make_picture("RGB", np.uint8)
+    more = [(34675, 7, 400, bytes(400), True), (700, 1, 90, bytes(90), True), (274, 3, 1, 6, True)]
+    code, _, _ = entry
+    data = written(pixels, photometric="rgb", byteorder="<", extratags=[tag for tag in more if tag[0] == code])
+    row = struct.Struct("<HHI")
+    assert data.count(row.pack(*entry)) == 1
+    path = tmp_path / "a.tif"
+    path.write_bytes(data.replace(row.pack(*entry), row.pack(*broken)))
+    photo = read_photo(path)
+    assert np.array_equal(photo.pixels, pixels)
+    assert photo.warnings == (f"its {name} is broken and was dropped",)
