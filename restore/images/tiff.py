@@ -1,8 +1,7 @@
 """Reading TIFF: every depth, layout and compression that photographs come in.
 
 OpenCV multiplies alpha into the pixels of 8-bit TIFFs and loses the alpha of grey ones; Pillow turns 16-bit colour into
-8 bits. So only the decompression is left to others: Deflate to zlib, the rest to Pillow (its libtiff), which is handed
-the compressed strips as if they were 8-bit grey. What they mean is worked out here.
+8 bits. So only the decompression is left to others, in `tiff_segments`. What the samples mean is worked out here.
 
 References:
     TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
@@ -10,22 +9,26 @@ References:
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import struct
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
 
 from restore.errors import ImageError
-from restore.images.directories import Entry, Tag, TagBlock, Tags, integer_tags, pack_directory
-from restore.images.photo import ACCEPT_PART, TRUNCATED, Pixels, from_float, to_float
+from restore.images.directories import Entry, Tag, TagBlock, Tags
+from restore.images.photo import TRUNCATED, Pixels, from_float, to_float
+from restore.images.tiff_segments import (
+    BLACK_IS_ZERO,
+    DEFLATE,
+    JPEG,
+    NOT_COMPRESSED,
+    Layout,
+    decode_segments,
+    open_by_pillow,
+)
 
 _DECODER_TAGS = {
     Tag.WIDTH,
@@ -49,19 +52,13 @@ _DECODER_TAGS = {
     Tag.REFERENCE_BLACK_WHITE,
 }
 _DEPTHS = {(1, 8): "u1", (1, 16): "u2", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
-_NOT_COMPRESSED, _JPEG = 1, 7
-_DEFLATE = (8, 32946)
-_COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", _JPEG: "JPEG",
+_COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", JPEG: "JPEG",
                  8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
                  50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
-_LOSSLESS = {5, *_DEFLATE, 32773, 34925, 50000}
+_LOSSLESS = {5, *DEFLATE, 32773, 34925, 50000}
 _WITH_PREDICTOR = _LOSSLESS - {32773}  # PackBits has none, whatever a tag says
-_LOWEST_BIT_FIRST = 2
-_BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_BAND_BYTES = 2**24  # decompressed at a time
+_WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _MAX_PAGES = 10_000
-_DAMAGED = f"its compressed data are damaged; {ACCEPT_PART}"
 
 
 class TiffPage:
@@ -98,7 +95,7 @@ class TiffPage:
     @property
     def is_compressed(self) -> bool:
         """Whether its pixels are, with or without loss."""
-        return self._one(Tag.COMPRESSION, 1) != _NOT_COMPRESSED
+        return self._one(Tag.COMPRESSION, 1) != NOT_COMPRESSED
 
     @property
     def has_unnamed_channel(self) -> bool:
@@ -157,9 +154,9 @@ class TiffPage:
             raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
-        is_for_pillow = compression == _JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
-        if compression not in {_NOT_COMPRESSED, *_LOSSLESS} and not (
-            is_for_pillow and compression in (1, 2, 3, 4, _JPEG)
+        is_for_pillow = compression == JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
+        if compression not in {NOT_COMPRESSED, *_LOSSLESS} and not (
+            is_for_pillow and compression in (1, 2, 3, 4, JPEG)
         ):
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
@@ -169,10 +166,10 @@ class TiffPage:
             kind = {1: "unsigned", 2: "signed", 3: "float"}.get(sample_format, "complex")
             raise ImageError(f"its samples are {num_bits}-bit {kind}; convert it to 8-bit, 16-bit or float TIFF")
         layout = self._layout(np.dtype(self.block.order + depth))
-        samples, is_truncated = _decode_segments(layout, allow_truncated=allow_truncated)
+        samples, is_truncated = decode_segments(layout, allow_truncated=allow_truncated)
         return *self._interpret(samples, photometric), is_truncated
 
-    def _layout(self, dtype: np.dtype[Any]) -> _Layout:
+    def _layout(self, dtype: np.dtype[Any]) -> Layout:
         num_samples, planar = self._one(Tag.SAMPLES, 1), self._one(Tag.PLANAR, 1)
         if not 1 <= num_samples <= 5:
             raise ImageError(f"it has {num_samples} channels; grey, RGB or CMYK with at most one alpha are read")
@@ -187,7 +184,7 @@ class TiffPage:
         offsets, lengths = self._places(is_tiled=is_tiled)
         if min(len(offsets), len(lengths)) < num_planes * across * down:
             raise ValueError("fewer strips or tiles than the picture needs")
-        return _Layout(
+        return Layout(
             data=self.block.data,
             dtype=dtype,
             compression=compression,
@@ -218,7 +215,7 @@ class TiffPage:
     def _interpret(self, samples: Pixels, photometric: int) -> tuple[Pixels, Pixels | None, str]:
         num_colors = {_RGB: 3, _CMYK: 4}.get(photometric, 1)
         num_extra = samples.shape[2] - num_colors
-        if photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK) or not 0 <= num_extra <= 1:
+        if photometric not in (_WHITE_IS_ZERO, BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK) or not 0 <= num_extra <= 1:
             raise ImageError(
                 f"its colours (photometric {photometric}, {samples.shape[2]} channels) are not supported; "
                 "convert it to grey or RGB with at most one alpha"
@@ -258,7 +255,7 @@ class TiffPage:
         for tag in _DECODER_TAGS & self.entries.keys():
             entry = self.entries[tag]
             tags[tag] = (entry.kind, entry.count, self.block.values(entry))
-        image = _open(self.block.order, segments, tags, is_tiled=is_tiled)
+        image = open_by_pillow(self.block.order, segments, tags, is_tiled=is_tiled)
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
             raise ImageError(f"its samples ({image.mode}) are not supported; convert it to 8-bit or 16-bit TIFF")
         if image.mode in ("1", "P", "YCbCr"):
@@ -268,159 +265,6 @@ class TiffPage:
         if alpha is not None:
             samples = np.ascontiguousarray(samples[..., 0] if image.mode == "LA" else samples[..., :3])
         return samples, alpha, {"L": "grey", "LA": "grey", "CMYK": "CMYK"}.get(image.mode, "RGB")
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where the samples lie: planes of strips or tiles, each of segment_rows × segment_width pixels."""
-
-    data: bytes
-    dtype: np.dtype[Any]
-    compression: int
-    predictor: int
-    fill_order: int
-    height: int
-    width: int
-    num_planes: int
-    num_samples: int
-    is_tiled: bool
-    segment_width: int
-    segment_rows: int
-    across: int
-    down: int
-    offsets: tuple[int, ...]
-    lengths: tuple[int, ...]
-
-
-def _decode_segments(layout: _Layout, *, allow_truncated: bool) -> tuple[Pixels, bool]:
-    """Return the samples (H,W,C) in the machine's byte order, and whether some are missing."""
-    native = layout.dtype.newbyteorder("=")
-    planes = np.zeros((layout.num_planes, layout.height, layout.width, layout.num_samples), native)
-    row_bytes = layout.segment_width * layout.num_samples * layout.dtype.itemsize
-    per_plane = layout.across * layout.down
-    per_band = 1 if allow_truncated else max(1, _BAND_BYTES // (row_bytes * layout.segment_rows))
-    failures: list[ImageError] = []
-    is_truncated = False
-    for plane in range(layout.num_planes):
-        for first in range(0, per_plane, per_band):
-            last = min(first + per_band, per_plane)
-            num_rows = (last - first) * layout.segment_rows
-            if not layout.is_tiled:
-                num_rows = min(num_rows, layout.height - first * layout.segment_rows)
-            numbers = range(plane * per_plane + first, plane * per_plane + last)
-            try:
-                raw, is_part = _decompress(layout, numbers, num_rows, row_bytes, allow_truncated=allow_truncated)
-                is_truncated |= is_part
-            except ImageError as error:
-                failures.append(error)
-                if not allow_truncated or len(failures) == layout.num_planes * per_plane:
-                    raise
-                continue
-            block = _undo_predictor(raw, layout).reshape(num_rows, layout.segment_width, layout.num_samples)
-            _place(block, planes[plane], first, layout)
-    is_truncated |= bool(failures)
-    if layout.num_planes == 1:
-        return planes[0], is_truncated
-    return np.ascontiguousarray(np.moveaxis(planes[..., 0], 0, 2)), is_truncated
-
-
-def _place(block: Pixels, plane: Pixels, first: int, layout: _Layout) -> None:
-    if not layout.is_tiled:
-        top = first * layout.segment_rows
-        plane[top : top + len(block)] = block
-        return
-    for number, tile in enumerate(np.split(block, len(block) // layout.segment_rows), first):
-        top, left = number // layout.across * layout.segment_rows, number % layout.across * layout.segment_width
-        target = plane[top : top + layout.segment_rows, left : left + layout.segment_width]
-        target[...] = tile[: target.shape[0], : target.shape[1]]
-
-
-def _decompress(
-    layout: _Layout, numbers: range, num_rows: int, row_bytes: int, *, allow_truncated: bool
-) -> tuple[NDArray[np.uint8], bool]:
-    """Return (num_rows,row_bytes) uint8 of consecutive segments, and whether the end is missing and made of zeros."""
-    parts = [layout.data[layout.offsets[n] : layout.offsets[n] + layout.lengths[n]] for n in numbers]
-    if layout.fill_order == _LOWEST_BIT_FIRST:
-        parts = [part.translate(_BITS_REVERSED) for part in parts]
-    is_short = any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True))
-    if layout.compression in {_NOT_COMPRESSED, *_DEFLATE}:
-        if is_short and not allow_truncated:
-            raise ImageError(TRUNCATED)
-        shorten = _inflated if layout.compression in _DEFLATE else _first_bytes
-        tops = range(0, num_rows, layout.segment_rows)
-        sizes = [min(layout.segment_rows, num_rows - top) * row_bytes for top in tops]
-        parts = [shorten(part, size) for part, size in zip(parts, sizes, strict=True)]
-        if any(len(part) < size for part, size in zip(parts[:-1], sizes, strict=False)):
-            raise ImageError(_DAMAGED)
-        joined = parts[0] if len(parts) == 1 else b"".join(parts)
-        num_missing = max(0, num_rows * row_bytes - len(joined))
-        if num_missing and not (allow_truncated and joined):
-            raise ImageError(TRUNCATED)
-        joined = joined + bytes(num_missing) if num_missing else joined
-        rows = np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
-        return rows, num_missing > 0
-    if is_short:
-        raise ImageError(TRUNCATED)
-    layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
-    sample_tags = {
-        Tag.BITS: [8],
-        Tag.COMPRESSION: [layout.compression],
-        Tag.PHOTOMETRIC: [_BLACK_IS_ZERO],
-        Tag.SAMPLES: [1],
-    }
-    image = _open("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
-    return np.asarray(image), False
-
-
-def _first_bytes(part: bytes, num_bytes: int) -> bytes:
-    """Return that many bytes of a part, which may be padded."""
-    return part[:num_bytes]
-
-
-def _inflated(part: bytes, num_bytes: int) -> bytes:
-    """Return that many bytes of a Deflate stream, fewer where its end is missing."""
-    try:
-        return zlib.decompressobj().decompress(part, num_bytes)
-    except zlib.error as error:
-        raise ImageError(_DAMAGED) from error
-
-
-def _open(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:
-    """Let Pillow decode strips or tiles from a TIFF file that is made around them."""
-    lengths = [len(part) for part in parts]
-    offsets = list(itertools.accumulate(lengths, initial=8))
-    end = offsets.pop()
-    offsets_tag, lengths_tag = (Tag.TILE_OFFSETS, Tag.TILE_BYTES) if is_tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTES)
-    padding = bytes(end % 2)
-    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", end + len(padding))
-    layout = integer_tags(order, {offsets_tag: offsets, lengths_tag: lengths})
-    content = b"".join([header, *parts, padding, pack_directory(order, {**tags, **layout}, end + len(padding))])
-    try:
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
-        image.load()
-    except Image.DecompressionBombError as error:
-        raise ImageError("its strips or tiles are too large; save it again without compression") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(_DAMAGED) from error
-    return image
-
-
-def _undo_predictor(raw: NDArray[np.uint8], layout: _Layout) -> Pixels:
-    """Turn differences between neighbours back into samples (rows, values)."""
-    if layout.predictor == 2:
-        integers = raw.view(f"{layout.dtype.byteorder}u{layout.dtype.itemsize}".replace("|", ""))
-        differences = integers.reshape(len(raw), layout.segment_width, layout.num_samples)
-        native = layout.dtype.newbyteorder("=")
-        sums: Pixels = np.cumsum(differences, axis=1, dtype=f"u{layout.dtype.itemsize}").view(native)
-        return sums.reshape(len(raw), -1)
-    if layout.predictor == 3 and layout.dtype.kind == "f":
-        differences = raw.reshape(len(raw), -1, layout.num_samples)
-        planes = np.cumsum(differences, axis=1, dtype=np.uint8).reshape(len(raw), layout.dtype.itemsize, -1)
-        samples: Pixels = np.ascontiguousarray(planes.swapaxes(1, 2)).view(layout.dtype.newbyteorder(">"))
-        return samples[..., 0]
-    if layout.predictor != 1:
-        raise ImageError(f"its predictor {layout.predictor} is not supported; save it again without compression")
-    return raw.view(layout.dtype)
 
 
 def _unmultiplied(colors: Pixels, alpha: Pixels) -> Pixels:

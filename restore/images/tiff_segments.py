@@ -1,0 +1,187 @@
+"""Strips and tiles of a TIFF file: decompressed and put in their places.
+
+Deflate is left to zlib, the rest to Pillow (its libtiff), which is handed the compressed strips as if they were 8-bit
+grey.
+
+References:
+    TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
+
+from restore.errors import ImageError
+from restore.images.directories import Tag, Tags, integer_tags, pack_directory
+from restore.images.photo import ACCEPT_PART, TRUNCATED, Pixels
+
+NOT_COMPRESSED, JPEG = 1, 7
+DEFLATE = (8, 32946)
+BLACK_IS_ZERO = 1
+_LOWEST_BIT_FIRST = 2
+_BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+_BAND_BYTES = 2**24  # decompressed at a time
+_DAMAGED = f"its compressed data are damaged; {ACCEPT_PART}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the samples lie: planes of strips or tiles, each of segment_rows × segment_width pixels."""
+
+    data: bytes
+    dtype: np.dtype[Any]
+    compression: int
+    predictor: int
+    fill_order: int
+    height: int
+    width: int
+    num_planes: int
+    num_samples: int
+    is_tiled: bool
+    segment_width: int
+    segment_rows: int
+    across: int
+    down: int
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+def decode_segments(layout: Layout, *, allow_truncated: bool) -> tuple[Pixels, bool]:
+    """Return the samples (H,W,C) in the machine's byte order, and whether some are missing."""
+    native = layout.dtype.newbyteorder("=")
+    planes = np.zeros((layout.num_planes, layout.height, layout.width, layout.num_samples), native)
+    row_bytes = layout.segment_width * layout.num_samples * layout.dtype.itemsize
+    per_plane = layout.across * layout.down
+    per_band = 1 if allow_truncated else max(1, _BAND_BYTES // (row_bytes * layout.segment_rows))
+    failures: list[ImageError] = []
+    is_truncated = False
+    for plane in range(layout.num_planes):
+        for first in range(0, per_plane, per_band):
+            last = min(first + per_band, per_plane)
+            num_rows = (last - first) * layout.segment_rows
+            if not layout.is_tiled:
+                num_rows = min(num_rows, layout.height - first * layout.segment_rows)
+            numbers = range(plane * per_plane + first, plane * per_plane + last)
+            try:
+                raw, is_part = _decompress(layout, numbers, num_rows, row_bytes, allow_truncated=allow_truncated)
+                is_truncated |= is_part
+            except ImageError as error:
+                failures.append(error)
+                if not allow_truncated or len(failures) == layout.num_planes * per_plane:
+                    raise
+                continue
+            block = _undo_predictor(raw, layout).reshape(num_rows, layout.segment_width, layout.num_samples)
+            _place(block, planes[plane], first, layout)
+    is_truncated |= bool(failures)
+    if layout.num_planes == 1:
+        return planes[0], is_truncated
+    return np.ascontiguousarray(np.moveaxis(planes[..., 0], 0, 2)), is_truncated
+
+
+def _place(block: Pixels, plane: Pixels, first: int, layout: Layout) -> None:
+    if not layout.is_tiled:
+        top = first * layout.segment_rows
+        plane[top : top + len(block)] = block
+        return
+    for number, tile in enumerate(np.split(block, len(block) // layout.segment_rows), first):
+        top, left = number // layout.across * layout.segment_rows, number % layout.across * layout.segment_width
+        target = plane[top : top + layout.segment_rows, left : left + layout.segment_width]
+        target[...] = tile[: target.shape[0], : target.shape[1]]
+
+
+def _decompress(
+    layout: Layout, numbers: range, num_rows: int, row_bytes: int, *, allow_truncated: bool
+) -> tuple[NDArray[np.uint8], bool]:
+    """Return (num_rows,row_bytes) uint8 of consecutive segments, and whether the end is missing and made of zeros."""
+    parts = [layout.data[layout.offsets[n] : layout.offsets[n] + layout.lengths[n]] for n in numbers]
+    if layout.fill_order == _LOWEST_BIT_FIRST:
+        parts = [part.translate(_BITS_REVERSED) for part in parts]
+    is_short = any(len(part) < layout.lengths[n] for part, n in zip(parts, numbers, strict=True))
+    if layout.compression in {NOT_COMPRESSED, *DEFLATE}:
+        if is_short and not allow_truncated:
+            raise ImageError(TRUNCATED)
+        shorten = _inflated if layout.compression in DEFLATE else _first_bytes
+        tops = range(0, num_rows, layout.segment_rows)
+        sizes = [min(layout.segment_rows, num_rows - top) * row_bytes for top in tops]
+        parts = [shorten(part, size) for part, size in zip(parts, sizes, strict=True)]
+        if any(len(part) < size for part, size in zip(parts[:-1], sizes, strict=False)):
+            raise ImageError(_DAMAGED)
+        joined = parts[0] if len(parts) == 1 else b"".join(parts)
+        num_missing = max(0, num_rows * row_bytes - len(joined))
+        if num_missing and not (allow_truncated and joined):
+            raise ImageError(TRUNCATED)
+        joined = joined + bytes(num_missing) if num_missing else joined
+        rows = np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
+        return rows, num_missing > 0
+    if is_short:
+        raise ImageError(TRUNCATED)
+    layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
+    sample_tags = {
+        Tag.BITS: [8],
+        Tag.COMPRESSION: [layout.compression],
+        Tag.PHOTOMETRIC: [BLACK_IS_ZERO],
+        Tag.SAMPLES: [1],
+    }
+    image = open_by_pillow("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
+    return np.asarray(image), False
+
+
+def _first_bytes(part: bytes, num_bytes: int) -> bytes:
+    """Return that many bytes of a part, which may be padded."""
+    return part[:num_bytes]
+
+
+def _inflated(part: bytes, num_bytes: int) -> bytes:
+    """Return that many bytes of a Deflate stream, fewer where its end is missing."""
+    try:
+        return zlib.decompressobj().decompress(part, num_bytes)
+    except zlib.error as error:
+        raise ImageError(_DAMAGED) from error
+
+
+def open_by_pillow(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:
+    """Let Pillow decode strips or tiles from a TIFF file that is made around them."""
+    lengths = [len(part) for part in parts]
+    offsets = list(itertools.accumulate(lengths, initial=8))
+    end = offsets.pop()
+    offsets_tag, lengths_tag = (Tag.TILE_OFFSETS, Tag.TILE_BYTES) if is_tiled else (Tag.STRIP_OFFSETS, Tag.STRIP_BYTES)
+    padding = bytes(end % 2)
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", end + len(padding))
+    layout = integer_tags(order, {offsets_tag: offsets, lengths_tag: lengths})
+    content = b"".join([header, *parts, padding, pack_directory(order, {**tags, **layout}, end + len(padding))])
+    try:
+        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise ImageError("its strips or tiles are too large; save it again without compression") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(_DAMAGED) from error
+    return image
+
+
+def _undo_predictor(raw: NDArray[np.uint8], layout: Layout) -> Pixels:
+    """Turn differences between neighbours back into samples (rows, values)."""
+    if layout.predictor == 2:
+        integers = raw.view(f"{layout.dtype.byteorder}u{layout.dtype.itemsize}".replace("|", ""))
+        differences = integers.reshape(len(raw), layout.segment_width, layout.num_samples)
+        native = layout.dtype.newbyteorder("=")
+        sums: Pixels = np.cumsum(differences, axis=1, dtype=f"u{layout.dtype.itemsize}").view(native)
+        return sums.reshape(len(raw), -1)
+    if layout.predictor == 3 and layout.dtype.kind == "f":
+        differences = raw.reshape(len(raw), -1, layout.num_samples)
+        planes = np.cumsum(differences, axis=1, dtype=np.uint8).reshape(len(raw), layout.dtype.itemsize, -1)
+        samples: Pixels = np.ascontiguousarray(planes.swapaxes(1, 2)).view(layout.dtype.newbyteorder(">"))
+        return samples[..., 0]
+    if layout.predictor != 1:
+        raise ImageError(f"its predictor {layout.predictor} is not supported; save it again without compression")
+    return raw.view(layout.dtype)
