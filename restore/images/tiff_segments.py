@@ -31,6 +31,8 @@ BLACK_IS_ZERO = 1
 _LOWEST_BIT_FIRST = 2
 _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _BAND_BYTES = 2**24  # decompressed at a time
+_ZLIB_HEADER_BYTES = 2
+_STEP_BYTES = 2**16  # likewise, of what comes after the pixels
 _DAMAGED = f"its compressed data are damaged; {ACCEPT_PART}"
 
 
@@ -110,11 +112,17 @@ def _decompress(
     if layout.compression in {NOT_COMPRESSED, *DEFLATE}:
         if is_short and not allow_truncated:
             raise ImageError(TRUNCATED)
-        shorten = _inflated if layout.compression in DEFLATE else _first_bytes
         tops = range(0, num_rows, layout.segment_rows)
         sizes = [min(layout.segment_rows, num_rows - top) * row_bytes for top in tops]
-        parts = [shorten(part, size) for part, size in zip(parts, sizes, strict=True)]
+        is_damaged = False
+        if layout.compression in DEFLATE:
+            inflated = list(map(_inflated, parts, sizes))
+            parts, is_damaged = [part for part, _ in inflated], any(is_wrong for _, is_wrong in inflated)
+        else:
+            parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]  # which may be padded
         if any(len(part) < size for part, size in zip(parts[:-1], sizes, strict=False)):
+            raise ImageError(_DAMAGED)
+        if is_damaged and not allow_truncated:
             raise ImageError(_DAMAGED)
         joined = parts[0] if len(parts) == 1 else b"".join(parts)
         num_missing = max(0, num_rows * row_bytes - len(joined))
@@ -122,7 +130,7 @@ def _decompress(
             raise ImageError(TRUNCATED)
         joined = joined + bytes(num_missing) if num_missing else joined
         rows = np.frombuffer(joined, np.uint8, num_rows * row_bytes).reshape(num_rows, row_bytes)
-        return rows, num_missing > 0
+        return rows, is_damaged or num_missing > 0
     if is_short:
         raise ImageError(TRUNCATED)
     layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
@@ -136,15 +144,30 @@ def _decompress(
     return np.asarray(image), False
 
 
-def _first_bytes(part: bytes, num_bytes: int) -> bytes:
-    """Return that many bytes of a part, which may be padded."""
-    return part[:num_bytes]
-
-
-def _inflated(part: bytes, num_bytes: int) -> bytes:
-    """Return that many bytes of a Deflate stream, fewer where its end is missing."""
+def _inflated(part: bytes, num_bytes: int) -> tuple[bytes, bool]:
+    """Return that many bytes of a Deflate stream, fewer where its end is missing, and whether some are wrong."""
+    inflater = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(part, num_bytes)
+        content = inflater.decompress(part, num_bytes)
+    except zlib.error:
+        return _inflated_unchecked(part, num_bytes), True
+    num_more = 0
+    try:  # the checksum comes after the end, which may be a little further on
+        while not inflater.eof and num_more <= num_bytes:
+            more = inflater.decompress(inflater.unconsumed_tail, _STEP_BYTES)
+            if not more:
+                break
+            num_more += len(more)
+    except zlib.error:
+        return content, True
+    # one that just ends after its pixels, as where a writer flushed it but did not finish it, tells of no damage
+    return content, num_more > 0 and not inflater.eof
+
+
+def _inflated_unchecked(part: bytes, num_bytes: int) -> bytes:
+    """Return that many bytes of a Deflate stream of which only the checksum is wrong."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(memoryview(part)[_ZLIB_HEADER_BYTES:], num_bytes)
     except zlib.error as error:
         raise ImageError(_DAMAGED) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,35 @@ def test_a_strip_that_is_too_short_shifts_nothing(tmp_path: Path) -> None:
     path.write_bytes(built((tags | {279: [len(strip) for strip in strips]}, strips)))
     with pytest.raises(ImageError, match="damaged"):
         read_photo(path)
+
+
+def deflated_page(pixels: Array, stream: bytes) -> bytes:
+    """Return a file of 8-bit grey whose one strip is that stream."""
+    tags, _ = grey_page(pixels, num_rows=len(pixels), more={259: [8]})
+    return built((tags | {279: [len(stream)]}, [stream]))
+
+
+def test_the_checksum_of_a_deflated_strip_is_checked(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    stream = zlib.compress(pixels.tobytes(), 0)  # 7 bytes, the pixels, the checksum
+    damaged = stream[:9] + bytes([stream[9] ^ 1]) + stream[10:]
+    path = tmp_path / "a.tif"
+    for content, padding in ((damaged, b""), (stream[:-1] + bytes([stream[-1] ^ 1]), bytes(2))):
+        path.write_bytes(deflated_page(pixels, content + padding))
+        with pytest.raises(ImageError, match=r"its compressed data are damaged.*--allow-truncated"):
+            read_photo(path)
+        photo = read_photo(path, allow_truncated=True)
+        assert (photo.pixels != pixels).sum() == (content == damaged)
+        assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
+
+
+def test_what_follows_the_pixels_of_a_deflated_strip_is_passed_over(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    content = pixels.tobytes()
+    unfinished = zlib.compressobj()
+    flushed = unfinished.compress(content) + unfinished.flush(zlib.Z_SYNC_FLUSH)
+    for stream in (zlib.compress(content) + bytes(6), zlib.compress(content + bytes(9)), flushed):
+        check(tmp_path / "a.tif", deflated_page(pixels, stream), pixels, None)
 
 
 def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None:
