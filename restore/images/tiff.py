@@ -51,10 +51,20 @@ _DECODER_TAGS = {
     Tag.YCBCR_SUBSAMPLING,
     Tag.REFERENCE_BLACK_WHITE,
 }
-_DEPTHS = {(1, 8): "u1", (1, 16): "u2", (3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
+_DEPTHS = {
+    (1, 1): "u1",
+    (1, 2): "u1",
+    (1, 4): "u1",
+    (1, 8): "u1",
+    (1, 16): "u2",
+    (3, 16): "f2",
+    (3, 32): "f4",
+    (3, 64): "f8",
+}
 _COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", JPEG: "JPEG",
                  8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
                  50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
+_CCITT = (2, 3, 4)
 _LOSSLESS = {5, *DEFLATE, 32773, 34925, 50000}
 _WITH_PREDICTOR = _LOSSLESS - {32773}  # PackBits has none, whatever a tag says
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
@@ -149,14 +159,15 @@ class TiffPage:
             the end is missing (only with allow_truncated), its samples being 0.
         """
         compression, photometric = self._one(Tag.COMPRESSION, 1), self._one(Tag.PHOTOMETRIC, 1)
-        bits, formats = set(self._all(Tag.BITS, (1,))), set(self._all(Tag.SAMPLE_FORMAT, (1,)))
+        default_bits = (1,) if photometric in (_WHITE_IS_ZERO, BLACK_IS_ZERO) else None  # no scan but broken
+        bits, formats = set(self._all(Tag.BITS, default_bits)), set(self._all(Tag.SAMPLE_FORMAT, (1,)))
         if len(bits) > 1 or len(formats) > 1:
             raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
-        is_for_pillow = compression == JPEG or photometric == _YCBCR or (num_bits < 8 and sample_format == 1)
+        is_for_pillow = compression == JPEG or photometric == _YCBCR or compression in _CCITT
         if compression not in {NOT_COMPRESSED, *_LOSSLESS} and not (
-            is_for_pillow and compression in (1, 2, 3, 4, JPEG)
+            is_for_pillow and compression in (1, *_CCITT, JPEG)
         ):
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
@@ -165,11 +176,13 @@ class TiffPage:
         if depth is None:
             kind = {1: "unsigned", 2: "signed", 3: "float"}.get(sample_format, "complex")
             raise ImageError(f"its samples are {num_bits}-bit {kind}; convert it to 8-bit, 16-bit or float TIFF")
-        layout = self._layout(np.dtype(self.block.order + depth))
+        layout = self._layout(np.dtype(self.block.order + depth), num_bits)
         samples, is_truncated = decode_segments(layout, allow_truncated=allow_truncated)
+        if num_bits < 8 and photometric != _PALETTE:
+            samples *= np.uint8(255 // (2**num_bits - 1))
         return *self._interpret(samples, photometric), is_truncated
 
-    def _layout(self, dtype: np.dtype[Any]) -> Layout:
+    def _layout(self, dtype: np.dtype[Any], num_bits: int) -> Layout:
         num_samples, planar = self._one(Tag.SAMPLES, 1), self._one(Tag.PLANAR, 1)
         if not 1 <= num_samples <= 5:
             raise ImageError(f"it has {num_samples} channels; grey, RGB or CMYK with at most one alpha are read")
@@ -187,6 +200,7 @@ class TiffPage:
         return Layout(
             data=self.block.data,
             dtype=dtype,
+            num_bits=num_bits,
             compression=compression,
             predictor=self._one(Tag.PREDICTOR, 1) if compression in _WITH_PREDICTOR else 1,
             fill_order=self._one(Tag.FILL_ORDER, 1),

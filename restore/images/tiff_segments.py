@@ -42,6 +42,7 @@ class Layout:
 
     data: bytes
     dtype: np.dtype[Any]
+    num_bits: int
     compression: int
     predictor: int
     fill_order: int
@@ -62,7 +63,7 @@ def decode_segments(layout: Layout, *, allow_truncated: bool) -> tuple[Pixels, b
     """Return the samples (H,W,C) in the machine's byte order, and whether some are missing."""
     native = layout.dtype.newbyteorder("=")
     planes = np.zeros((layout.num_planes, layout.height, layout.width, layout.num_samples), native)
-    row_bytes = layout.segment_width * layout.num_samples * layout.dtype.itemsize
+    row_bytes = (layout.segment_width * layout.num_samples * layout.num_bits + 7) // 8
     per_plane = layout.across * layout.down
     per_band = 1 if allow_truncated else max(1, _BAND_BYTES // (row_bytes * layout.segment_rows))
     failures: list[ImageError] = []
@@ -82,7 +83,8 @@ def decode_segments(layout: Layout, *, allow_truncated: bool) -> tuple[Pixels, b
                 if not allow_truncated or len(failures) == layout.num_planes * per_plane:
                     raise
                 continue
-            block = _undo_predictor(raw, layout).reshape(num_rows, layout.segment_width, layout.num_samples)
+            values = _undo_predictor(raw, layout) if layout.num_bits >= 8 else _unpack(raw, layout)
+            block = values.reshape(num_rows, layout.segment_width, layout.num_samples)
             _place(block, planes[plane], first, layout)
     is_truncated |= bool(failures)
     if layout.num_planes == 1:
@@ -192,6 +194,16 @@ def open_by_pillow(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: 
     return image
 
 
+def _unpack(raw: NDArray[np.uint8], layout: Layout) -> Pixels:
+    """Return samples of 1, 2 or 4 bits (rows, values) out of rows of bytes, the highest bits of which come first."""
+    if layout.predictor != 1:
+        raise _unsupported_predictor(layout)
+    shifts = np.arange(8 - layout.num_bits, -1, -layout.num_bits, dtype=np.uint8)
+    values: Pixels = raw[..., None] >> shifts
+    values &= np.uint8(2**layout.num_bits - 1)
+    return values.reshape(len(raw), -1)[:, : layout.segment_width * layout.num_samples]
+
+
 def _undo_predictor(raw: NDArray[np.uint8], layout: Layout) -> Pixels:
     """Turn differences between neighbours back into samples (rows, values)."""
     if layout.predictor == 2:
@@ -206,5 +218,9 @@ def _undo_predictor(raw: NDArray[np.uint8], layout: Layout) -> Pixels:
         samples: Pixels = np.ascontiguousarray(planes.swapaxes(1, 2)).view(layout.dtype.newbyteorder(">"))
         return samples[..., 0]
     if layout.predictor != 1:
-        raise ImageError(f"its predictor {layout.predictor} is not supported; save it again without compression")
+        raise _unsupported_predictor(layout)
     return raw.view(layout.dtype)
+
+
+def _unsupported_predictor(layout: Layout) -> ImageError:
+    return ImageError(f"its predictor {layout.predictor} is not supported; save it again without compression")

@@ -302,22 +302,22 @@ def test_notes_on_pictures_that_do_not_go_along_are_left_out(tmp_path: Path) -> 
             assert (270 in image.getexif()) == is_kept
 
 
-def built(*pages: tuple[dict[int, list[int]], list[bytes]]) -> bytes:
-    """Return a TIFF of pages, each with its tags (all of type LONG) and its strips, of which tag 273 tells."""
-    data, link = bytearray(b"II*\0\0\0\0\0"), 4
+def built(*pages: tuple[dict[int, list[int]], list[bytes]], order: str = "<") -> bytes:
+    """Return a TIFF of pages, each with its tags (all of type LONG) and its strips (or tiles, where tags say so)."""
+    data, link = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4)), 4
     for tags, strips in pages:
         offsets = []
         for strip in strips:
             offsets.append(len(data))
             data += strip
         fields = {}
-        for tag, values in sorted((tags | {273: offsets}).items()):
-            packed = struct.pack(f"<{len(values)}I", *values)
-            fields[tag] = (len(values), packed if len(values) == 1 else struct.pack("<I", len(data)))
+        for tag, values in sorted((tags | {324 if 322 in tags else 273: offsets}).items()):
+            packed = struct.pack(f"{order}{len(values)}I", *values)
+            fields[tag] = (len(values), packed if len(values) == 1 else struct.pack(order + "I", len(data)))
             data += packed if len(values) > 1 else b""
-        data[link : link + 4] = struct.pack("<I", len(data))
-        data += struct.pack("<H", len(fields))
-        data += b"".join(struct.pack("<HHI", tag, 4, num) + field for tag, (num, field) in fields.items())
+        data[link : link + 4] = struct.pack(order + "I", len(data))
+        data += struct.pack(order + "H", len(fields))
+        data += b"".join(struct.pack(order + "HHI", tag, 4, num) + field for tag, (num, field) in fields.items())
         link = len(data)
         data += bytes(4)
     return bytes(data)
@@ -391,6 +391,62 @@ def test_what_follows_the_pixels_of_a_deflated_strip_is_passed_over(tmp_path: Pa
     flushed = unfinished.compress(content) + unfinished.flush(zlib.Z_SYNC_FLUSH)
     for stream in (zlib.compress(content) + bytes(6), zlib.compress(content + bytes(9)), flushed):
         check(tmp_path / "a.tif", deflated_page(pixels, stream), pixels, None)
+
+
+def packed(values: Array, bits: int) -> bytes:
+    """Return rows (H,N) of values of so many bits, each row filled up to whole bytes."""
+    digits = np.unpackbits(values.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :]
+    return np.packbits(digits.reshape(len(values), -1), axis=1).tobytes()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("fill_order", [1, 2])
+def test_samples_of_few_bits(tmp_path: Path, bits: int, order: str, compression: int, fill_order: int) -> None:
+    values = np.random.default_rng(0).integers(0, 2**bits, (21, 35, 3), np.uint8)
+    values[0, :2, 0] = 0, 2**bits - 1
+    palette = np.random.default_rng(1).integers(0, 256, (3, 2**bits))
+    palette[0, 0] = 255
+    full = values * (255 // (2**bits - 1))
+    tags = {256: [35], 257: [21], 258: [bits], 259: [compression], 266: [fill_order]}
+    padded = np.pad(values[..., 0], ((0, 11), (0, 13)))
+    rows, tiles = [slice(0, 8), slice(8, 16), slice(16, 21)], itertools.product((0, 16), (0, 16, 32))
+    strips = [packed(values[part, :, 0], bits) for part in rows]
+    one_strip = {277: [3], 278: [21], 262: [2]}
+    cases = {
+        "black is zero": ({262: [1], 278: [8]}, strips, full[..., 0]),
+        "white is zero": ({262: [0], 278: [8]}, strips, 255 - full[..., 0]),
+        "palette": ({262: [3], 278: [8], 320: (257 * palette).ravel().tolist()}, strips, palette.T[values[..., 0]]),
+        "palette of 8 bits": ({262: [3], 278: [8], 320: palette.ravel().tolist()}, strips, palette.T[values[..., 0]]),
+        "tiles": (
+            {262: [1], 322: [16], 323: [16]},
+            [packed(padded[top : top + 16, left : left + 16], bits) for top, left in tiles],
+            full[..., 0],
+        ),
+        "colour": (one_strip, [packed(values.reshape(21, -1), bits)], full),
+        "planes": (one_strip | {284: [2]}, [packed(values[..., channel], bits) for channel in range(3)], full),
+    }
+    for more, parts, expected in cases.values():
+        stored = [zlib.compress(part) if compression == 8 else part for part in parts]
+        if fill_order == 2:
+            stored = [
+                np.packbits(np.unpackbits(np.frombuffer(s, np.uint8)), bitorder="little").tobytes() for s in stored
+            ]
+        layout = tags | more | {325 if 322 in more else 279: [len(part) for part in stored]}
+        check(tmp_path / "a.tif", built((layout, stored), order=order), expected.astype(np.uint8), None)
+
+
+def test_the_rows_that_are_there_of_a_scan_are_kept(tmp_path: Path) -> None:
+    half = packed(np.ones((10, 35), np.uint8), 1)
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(({256: [35], 257: [20], 262: [1], 279: [len(half)]}, [half])))
+    with pytest.raises(ImageError, match="it is truncated"):
+        read_photo(path)
+    photo = read_photo(path, allow_truncated=True)
+    assert (photo.pixels[:10] == 255).all()
+    assert not photo.pixels[10:].any()
+    assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
 
 
 def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None:
