@@ -22,6 +22,7 @@ from restore.images.directories import Entry, Tag, TagBlock, Tags
 from restore.images.photo import TRUNCATED, Pixels, from_float, to_float
 from restore.images.tiff_segments import (
     BLACK_IS_ZERO,
+    CCITT,
     DEFLATE,
     JPEG,
     NOT_COMPRESSED,
@@ -64,11 +65,11 @@ _DEPTHS = {
 _COMPRESSIONS = {1: "none", 2: "CCITT RLE", 3: "CCITT G3", 4: "CCITT G4", 5: "LZW", 6: "old JPEG", JPEG: "JPEG",
                  8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
                  50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}  # fmt: skip
-_CCITT = (2, 3, 4)
 _LOSSLESS = {5, *DEFLATE, 32773, 34925, 50000}
 _WITH_PREDICTOR = _LOSSLESS - {32773}  # PackBits has none, whatever a tag says
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _MAX_PAGES = 10_000
+_MAX_OVERHANG = 2**26  # pixels of a tile that is larger than the picture
 
 
 class TiffPage:
@@ -158,17 +159,16 @@ class TiffPage:
             Samples (H,W), (H,W,3) or, for "CMYK", (H,W,4); alpha (H,W) or None; "grey", "RGB" or "CMYK"; and whether
             the end is missing (only with allow_truncated), its samples being 0.
         """
-        compression, photometric = self._one(Tag.COMPRESSION, 1), self._one(Tag.PHOTOMETRIC, 1)
+        compression = self._one(Tag.COMPRESSION, 1)
+        photometric = self._one(Tag.PHOTOMETRIC, _WHITE_IS_ZERO if compression in CCITT else BLACK_IS_ZERO)
         default_bits = (1,) if photometric in (_WHITE_IS_ZERO, BLACK_IS_ZERO) else None  # no scan but broken
         bits, formats = set(self._all(Tag.BITS, default_bits)), set(self._all(Tag.SAMPLE_FORMAT, (1,)))
         if len(bits) > 1 or len(formats) > 1:
             raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
-        is_for_pillow = compression == JPEG or photometric == _YCBCR or compression in _CCITT
-        if compression not in {NOT_COMPRESSED, *_LOSSLESS} and not (
-            is_for_pillow and compression in (1, *_CCITT, JPEG)
-        ):
+        is_for_pillow = compression == JPEG or photometric == _YCBCR
+        if compression not in {NOT_COMPRESSED, JPEG, *_LOSSLESS, *(CCITT if num_bits == 1 else ())}:
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
         if is_for_pillow:
@@ -190,7 +190,8 @@ class TiffPage:
         is_tiled = Tag.TILE_OFFSETS in self.entries
         width = self._one(Tag.TILE_WIDTH) if is_tiled else self.width
         rows = self._one(Tag.TILE_HEIGHT) if is_tiled else min(self._one(Tag.STRIP_ROWS, self.height), self.height)
-        if not (0 < width <= self.width + 2**16 and 0 < rows <= self.height + 2**16):
+        max_pixels = self.width * self.height + _MAX_OVERHANG
+        if not (0 < width <= self.width + 2**16 and 0 < rows <= self.height + 2**16 and width * rows <= max_pixels):
             raise ValueError("tiles or strips of an impossible size")
         across, down = math.ceil(self.width / width), math.ceil(self.height / rows)
         compression = self._one(Tag.COMPRESSION, 1)
@@ -204,6 +205,7 @@ class TiffPage:
             compression=compression,
             predictor=self._one(Tag.PREDICTOR, 1) if compression in _WITH_PREDICTOR else 1,
             fill_order=self._one(Tag.FILL_ORDER, 1),
+            t4_options=self._one(Tag.T4_OPTIONS, 0),
             height=self.height,
             width=self.width,
             num_planes=num_planes,

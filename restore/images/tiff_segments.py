@@ -1,7 +1,7 @@
 """Strips and tiles of a TIFF file: decompressed and put in their places.
 
 Deflate is left to zlib, the rest to Pillow (its libtiff), which is handed the compressed strips as if they were 8-bit
-grey.
+grey, or 1-bit where they are of CCITT.
 
 References:
     TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
@@ -27,6 +27,7 @@ from restore.images.photo import ACCEPT_PART, TRUNCATED, Pixels
 
 NOT_COMPRESSED, JPEG = 1, 7
 DEFLATE = (8, 32946)
+CCITT = (2, 3, 4)
 BLACK_IS_ZERO = 1
 _LOWEST_BIT_FIRST = 2
 _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -46,6 +47,7 @@ class Layout:
     compression: int
     predictor: int
     fill_order: int
+    t4_options: int
     height: int
     width: int
     num_planes: int
@@ -135,15 +137,23 @@ def _decompress(
         return rows, is_damaged or num_missing > 0
     if is_short:
         raise ImageError(TRUNCATED)
-    layout_tags = {Tag.WIDTH: [row_bytes], Tag.HEIGHT: [num_rows], Tag.STRIP_ROWS: [layout.segment_rows]}
-    sample_tags = {
-        Tag.BITS: [8],
+    return _by_libtiff(layout, parts, num_rows, row_bytes), False
+
+
+def _by_libtiff(layout: Layout, parts: Sequence[bytes], num_rows: int, row_bytes: int) -> NDArray[np.uint8]:
+    is_fax = layout.compression in CCITT
+    tags = {
+        Tag.WIDTH: [layout.segment_width if is_fax else row_bytes],
+        Tag.HEIGHT: [num_rows],
+        Tag.BITS: [1 if is_fax else 8],
         Tag.COMPRESSION: [layout.compression],
         Tag.PHOTOMETRIC: [BLACK_IS_ZERO],
         Tag.SAMPLES: [1],
+        Tag.STRIP_ROWS: [layout.segment_rows],
     }
-    image = open_by_pillow("<", parts, integer_tags("<", layout_tags) | integer_tags("<", sample_tags, "H"))
-    return np.asarray(image), False
+    tags |= {Tag.T4_OPTIONS: [layout.t4_options]} if is_fax else {}
+    image = open_by_pillow("<", parts, integer_tags("<", tags))
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(num_rows, row_bytes)
 
 
 def _inflated(part: bytes, num_bytes: int) -> tuple[bytes, bool]:
@@ -174,6 +184,15 @@ def _inflated_unchecked(part: bytes, num_bytes: int) -> bytes:
         raise ImageError(_DAMAGED) from error
 
 
+class _CheckedTiff(TiffImagePlugin.TiffImageFile):
+    """A TIFF whose size was found right already: that which Pillow warns of and refuses is smaller."""
+
+    def load_prepare(self) -> None:
+        """Make the room for the pixels, which Pillow does only after its check."""
+        self.im = Image.new(self.mode, self.size).im
+        super().load_prepare()
+
+
 def open_by_pillow(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: bool = False) -> Image.Image:
     """Let Pillow decode strips or tiles from a TIFF file that is made around them."""
     lengths = [len(part) for part in parts]
@@ -185,10 +204,8 @@ def open_by_pillow(order: str, parts: Sequence[bytes], tags: Tags, *, is_tiled: 
     layout = integer_tags(order, {offsets_tag: offsets, lengths_tag: lengths})
     content = b"".join([header, *parts, padding, pack_directory(order, {**tags, **layout}, end + len(padding))])
     try:
-        image = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+        image = _CheckedTiff(io.BytesIO(content))
         image.load()
-    except Image.DecompressionBombError as error:
-        raise ImageError("its strips or tiles are too large; save it again without compression") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(_DAMAGED) from error
     return image

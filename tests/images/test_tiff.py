@@ -247,22 +247,25 @@ def test_a_single_strip_may_be_of_unstated_length(tmp_path: Path, make_picture: 
         check(tmp_path / "a.tif", data[:position] + struct.pack("<H", 280) + data[position + 2 :], pixels, None)
 
 
-def test_a_deflated_strip_may_be_larger_than_pillow_allows(
-    tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compression", ["tiff_deflate", "tiff_lzw", "packbits", "group4"])
+def test_a_strip_may_be_larger_than_pillow_allows(
+    tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch, encode: Encode, compression: str
 ) -> None:
     pixels, _ = make_picture("RGB", np.uint8)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels.nbytes // 4)
-    check(tmp_path / "a.tif", written(pixels, photometric="rgb", compression="zlib", rowsperstrip=999), pixels, None)
+    picture = Image.fromarray(pixels)
+    if compression == "group4":
+        picture = picture.convert("1")
+        pixels = np.asarray(picture).astype(np.uint8) * 255
+    data = encode(picture, "TIFF", compression=compression, strip_size=2**20)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels.size // 4)
+    check(tmp_path / "a.tif", data, pixels, None)
 
 
-def test_other_strips_that_pillow_refuses_are_named(
-    tmp_path: Path, make_picture: Any, monkeypatch: pytest.MonkeyPatch, encode: Encode
-) -> None:
-    pixels, _ = make_picture("RGB", np.uint8)
+def test_a_tile_much_larger_than_the_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    path.write_bytes(encode(pixels, "TIFF", compression="tiff_lzw"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels.nbytes // 4)
-    with pytest.raises(ImageError, match=r"a\.tif: its strips or tiles are too large; save it again"):
+    layout = {256: [4], 257: [4], 258: [8], 259: [5], 262: [1], 322: [2**15], 323: [2**15], 325: [9]}
+    path.write_bytes(built((layout, [bytes(9)])))
+    with pytest.raises(ImageError, match="of an impossible size"):
         read_photo(path)
 
 
