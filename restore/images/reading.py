@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import simplejpeg
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from restore.errors import ImageError
@@ -32,6 +31,7 @@ from restore.images.opencv import cv2
 from restore.images.photo import ACCEPT_PART, FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
+from restore.images.turbojpeg import decode_jpeg
 from restore.images.xmp import upright_xmp, without_claims
 
 MAX_PIXELS = 2**28
@@ -87,11 +87,6 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }  # by EXIF orientation; 1 is upright
 
-_JPEG_DAMAGE = re.compile(
-    r"premature end of (data segment|JPEG file)|bad (Huffman|arithmetic) code|found marker \w+ instead of \w+|"
-    r"(\d+) extraneous bytes before marker (0x(?:d[0-79a]|c4))",  # what may follow pixels, not what stands in a header
-    re.IGNORECASE,
-)  # as libjpeg tells of it; what else it has to say harms nothing
 _COPY_AGAIN = "copy it again from its source"
 _Value = TypeVar("_Value")
 
@@ -224,36 +219,15 @@ def _check_size(header: Header, max_pixels: int) -> None:
 
 
 def _decode_jpeg(data: bytes, header: Header, *, allow_truncated: bool) -> Pixels:
-    """Decode grey, RGB or CMYK to the values of OpenCV and Pillow, which do not tell of damage, as this does."""
+    """Decode grey, RGB or CMYK."""
     colors = {1: "GRAY", 4: "CMYK"}.get(header.channels, "RGB")
-    try:
-        return _by_turbojpeg(data, colors)
-    except ValueError as error:
-        damage = _JPEG_DAMAGE.search(str(error))
-        if damage and not _is_padding(data, damage):
-            if not allow_truncated:
-                raise ImageError(f"its pixels are damaged ({damage[0]}); {ACCEPT_PART}") from error
-            header.is_truncated = True
-    try:
-        return _by_turbojpeg(data, colors, strict=False)
-    except ValueError:  # colours of fewer pixels in a way that it does not know
+    pixels, damage = decode_jpeg(data, colors)
+    if damage and not allow_truncated:
+        raise ImageError(f"its pixels are damaged ({damage}); {ACCEPT_PART}")
+    header.is_truncated |= damage is not None
+    if pixels is None:
         return _cmyk_of_jpeg(data) if colors == "CMYK" else _by_opencv(data, "jpeg", header)[0]
-
-
-def _is_padding(data: bytes, damage: re.Match[str]) -> bool:
-    """Whether what is too much are the same bytes up to the end of the picture, which some cameras write."""
-    *_, num, marker = damage.groups()
-    if num is None or int(marker, 16) != containers.JPEG_END:
-        return False
-    *_, (_, end, _) = containers.jpeg_segments(data)
-    return len(set(data[end - 2 - int(num) : end - 2])) == 1
-
-
-def _by_turbojpeg(data: bytes, colors: str, *, strict: bool = True) -> Pixels:
-    pixels: Pixels = simplejpeg.decode_jpeg(data, colors, strict=strict)
-    if colors == "CMYK":
-        return 255 - pixels  # stored inverted, as Adobe does
-    return pixels[..., 0] if colors == "GRAY" else pixels
+    return 255 - pixels if colors == "CMYK" else pixels  # which Adobe stores inverted
 
 
 def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels | None]:
