@@ -28,6 +28,7 @@ JPEG_APP1 = 0xE1
 JPEG_PARTS = {0xED: PHOTOSHOP, 0xFE: JPEG_COMMENT}
 JPEG_END = 0xD9
 JPEG_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+_JPEG_SCAN, _JPEG_APPLICATIONS = 0xDA, range(0xE0, 0xF0)
 _JPEG_ICC_PREFIX = b"ICC_PROFILE\0"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # 00 and D0 to D7 belong to the coded pixels
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -272,6 +273,31 @@ def with_jpeg_end(data: bytes) -> bytes:
         if stop > len(data):
             end = start - 4
     return data[:end] + b"\xff\xd9"
+
+
+def jpeg_of_tables(tables: bytes, jpeg: bytes, color_transform: int) -> bytes:
+    """Complete a JPEG as it lies in a strip or tile of a TIFF file.
+
+    Args:
+        tables: a JPEG that holds nothing but tables, or nothing.
+        jpeg: the strip or tile.
+        color_transform: as Adobe's segment states it, 0 for RGB and CMYK, 1 for YCbCr: that of the TIFF file counts.
+    """
+    adobe = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([color_transform])
+    return b"".join([b"\xff\xd8", adobe, _jpeg_inside(tables), _jpeg_inside(jpeg)])
+
+
+def _jpeg_inside(jpeg: bytes) -> bytes:
+    """Return what follows the start but segments of applications, up to the end if it holds no pixels."""
+    kept, position = b"", 2
+    for marker, start, end in jpeg_segments(jpeg):
+        if marker == _JPEG_SCAN:
+            break
+        if marker == JPEG_END:
+            return kept + jpeg[position : start - 2]
+        kept += b"" if marker in _JPEG_APPLICATIONS else jpeg[position:end]
+        position = end
+    return kept + jpeg[position:]
 
 
 def _num_pictures(multi_picture: bytes) -> int:

@@ -40,7 +40,10 @@ JPEG_COMMENT = "COM"
 PNG_TEXTS = {"tEXt", "zTXt", "iTXt"}
 """The chunks of a PNG that hold titles, authors and other texts."""
 
-ACCEPT_PART = "copy it again from its source, or let denoise or deblur accept what is there (--allow-truncated)"
+COPY_AGAIN = "copy it again from its source"
+"""What to do about a picture that is damaged."""
+
+ACCEPT_PART = f"{COPY_AGAIN}, or let denoise or deblur accept what is there (--allow-truncated)"
 """What to do about a picture part of which can be had."""
 
 TRUNCATED = f"it is truncated; {ACCEPT_PART}"

@@ -28,7 +28,7 @@ from restore.images.directories import (
 )
 from restore.images.iptc import iptc_of_resources, iptc_segment
 from restore.images.opencv import cv2
-from restore.images.photo import ACCEPT_PART, FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
+from restore.images.photo import ACCEPT_PART, COPY_AGAIN, FORMATS, PHOTOSHOP, TRUNCATED, Photo, Pixels, plausible_dpi
 from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 from restore.images.turbojpeg import decode_jpeg
@@ -87,7 +87,6 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda image: cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }  # by EXIF orientation; 1 is upright
 
-_COPY_AGAIN = "copy it again from its source"
 _Value = TypeVar("_Value")
 
 
@@ -126,7 +125,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, al
     except Exception as error:  # decoders raise anything on damaged content
         if isinstance(error, OSError) and error.errno is not None:
             raise ImageError(f"{path}: {error.strerror}; check the path and its permissions") from error
-        raise ImageError(f"{path}: it is damaged ({_one_line(error)}); {_COPY_AGAIN}") from error
+        raise ImageError(f"{path}: it is damaged ({_one_line(error)}); {COPY_AGAIN}") from error
 
 
 def _read_bytes(path: Path, max_pixels: int) -> tuple[str, bytes]:
@@ -163,7 +162,7 @@ def _sniff(head: bytes, suffix: str) -> str:
     if kind and not (kind == "tiff" and suffix in UNSUPPORTED):  # most raw files are TIFFs of a kind
         return kind
     if not head:
-        raise ImageError(f"it is empty; {_COPY_AGAIN}")
+        raise ImageError(f"it is empty; {COPY_AGAIN}")
     if suffix in UNSUPPORTED:
         raise ImageError(f"{UNSUPPORTED[suffix]} files are not supported yet; convert it to TIFF or PNG first")
     foreign = next((name for pattern, name in _FOREIGN if re.match(pattern, head, re.DOTALL)), None)
@@ -171,7 +170,7 @@ def _sniff(head: bytes, suffix: str) -> str:
         raise ImageError(f"it is {foreign}, which is not supported yet; convert it to TIFF or PNG first")
     if re.fullmatch(rb"[\t\n\r -~]+", head):
         raise ImageError("it is text, not a picture; leave it out")
-    raise ImageError(f"it is not a picture, or its start is damaged; {_COPY_AGAIN}")
+    raise ImageError(f"it is not a picture, or its start is damaged; {COPY_AGAIN}")
 
 
 def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Decoded:
@@ -187,7 +186,7 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
     }[kind](data)
     _check_size(header, max_pixels)
     if header.is_truncated and not (allow_truncated and kind in ("jpeg", "bmp")):
-        raise ImageError(TRUNCATED if kind in {"jpeg", "bmp"} else f"it is truncated; {_COPY_AGAIN}")
+        raise ImageError(TRUNCATED if kind in {"jpeg", "bmp"} else f"it is truncated; {COPY_AGAIN}")
     if header.is_truncated and kind == "jpeg":
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:
@@ -197,7 +196,7 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
     if kind == "jpeg":
         pixels = _decode_jpeg(data, header, allow_truncated=allow_truncated)
         if pixels.shape[:2] != (header.height, header.width):
-            raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
+            raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
         return _Decoded(pixels, None, "CMYK" if header.channels == 4 else "RGB", header)
     pixels, alpha = _by_opencv(data, kind, header)
     if header.transparent is not None:
@@ -209,7 +208,7 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
 
 def _check_size(header: Header, max_pixels: int) -> None:
     if header.width < 1 or header.height < 1:
-        raise ImageError(f"its header is damaged or truncated; {_COPY_AGAIN}")
+        raise ImageError(f"its header is damaged or truncated; {COPY_AGAIN}")
     num_pixels = header.width * header.height
     if num_pixels > max_pixels:
         raise ImageError(
@@ -239,9 +238,9 @@ def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels |
     content = containers.png_pixels_only(data) if kind == "png" else data
     decoded: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if decoded is None:
-        raise ImageError(f"its pixels are damaged; {_COPY_AGAIN}")
+        raise ImageError(f"its pixels are damaged; {COPY_AGAIN}")
     if decoded.shape[:2] != (header.height, header.width):
-        raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
+        raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
     if decoded.ndim == 2:
         return decoded, None
     if decoded.shape[2] == 3:
@@ -278,7 +277,7 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     header.parts += _iptc_of_photoshop(page) if not stated_iptc(header.exif or b"") else []
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
     if pixels.shape[:2] != (page.height, page.width):
-        raise ImageError(f"its header contradicts its pixels; {_COPY_AGAIN}")
+        raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
     return _Decoded(pixels, alpha, colors, header, orientation)
 
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from restore.errors import ImageError
-from restore.images.directories import Entry, Tag, TagBlock, Tags
-from restore.images.photo import TRUNCATED, Pixels, from_float, to_float
+from restore.images.directories import Entry, Tag, TagBlock
+from restore.images.photo import Pixels, from_float, to_float
 from restore.images.tiff_segments import (
     BLACK_IS_ZERO,
     CCITT,
@@ -28,30 +31,8 @@ from restore.images.tiff_segments import (
     NOT_COMPRESSED,
     Layout,
     decode_segments,
-    open_by_pillow,
 )
 
-_DECODER_TAGS = {
-    Tag.WIDTH,
-    Tag.HEIGHT,
-    Tag.BITS,
-    Tag.COMPRESSION,
-    Tag.PHOTOMETRIC,
-    Tag.FILL_ORDER,
-    Tag.SAMPLES,
-    Tag.STRIP_ROWS,
-    Tag.PLANAR,
-    Tag.T4_OPTIONS,
-    Tag.T6_OPTIONS,
-    Tag.PREDICTOR,
-    Tag.COLOR_MAP,
-    Tag.TILE_WIDTH,
-    Tag.TILE_HEIGHT,
-    Tag.EXTRA_SAMPLES,
-    Tag.JPEG_TABLES,
-    Tag.YCBCR_SUBSAMPLING,
-    Tag.REFERENCE_BLACK_WHITE,
-}
 _DEPTHS = {
     (1, 1): "u1",
     (1, 2): "u1",
@@ -167,16 +148,20 @@ class TiffPage:
             raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
         (num_bits,), (sample_format,) = bits, formats
         depth = _DEPTHS.get((1 if sample_format == 4 else sample_format, num_bits))
-        is_for_pillow = compression == JPEG or photometric == _YCBCR
         if compression not in {NOT_COMPRESSED, JPEG, *_LOSSLESS, *(CCITT if num_bits == 1 else ())}:
             name = _COMPRESSIONS.get(compression, f"number {compression}")
             raise ImageError(f"its compression ({name}) is not supported; save it again with LZW, Deflate or none")
-        if is_for_pillow:
-            return *self._decode_by_pillow(allow_truncated=allow_truncated), False
         if depth is None:
             kind = {1: "unsigned", 2: "signed", 3: "float"}.get(sample_format, "complex")
             raise ImageError(f"its samples are {num_bits}-bit {kind}; convert it to 8-bit, 16-bit or float TIFF")
         layout = self._layout(np.dtype(self.block.order + depth), num_bits)
+        if (compression == JPEG and (num_bits != 8 or layout.num_samples > 4)) or (
+            compression in CCITT and layout.num_samples > 1
+        ):
+            raise self._unsupported(num_bits, photometric)
+        if photometric == _YCBCR:
+            samples, is_truncated = self._decode_ycbcr(layout, allow_truncated=allow_truncated)
+            return samples, None, "RGB", is_truncated
         samples, is_truncated = decode_segments(layout, allow_truncated=allow_truncated)
         if num_bits < 8 and photometric != _PALETTE:
             samples *= np.uint8(255 // (2**num_bits - 1))
@@ -206,6 +191,8 @@ class TiffPage:
             predictor=self._one(Tag.PREDICTOR, 1) if compression in _WITH_PREDICTOR else 1,
             fill_order=self._one(Tag.FILL_ORDER, 1),
             t4_options=self._one(Tag.T4_OPTIONS, 0),
+            jpeg_tables=(self.blob(Tag.JPEG_TABLES) or b"") if compression == JPEG else b"",
+            is_ycbcr=False,
             height=self.height,
             width=self.width,
             num_planes=num_planes,
@@ -227,6 +214,51 @@ class TiffPage:
             ends = dict(itertools.pairwise([*sorted(set(offsets)), len(self.block.data)]))
             lengths = tuple(max(0, ends[start] - start) for start in offsets)
         return offsets, lengths
+
+    def _decode_ycbcr(self, layout: Layout, *, allow_truncated: bool) -> tuple[Pixels, bool]:
+        """Return RGB (H,W,3) of YCbCr, and whether some are missing."""
+        num_channels = layout.num_planes * layout.num_samples
+        if layout.compression == JPEG and num_channels == layout.num_samples == 3:
+            return decode_segments(replace(layout, is_ycbcr=True), allow_truncated=allow_truncated)
+        across, down = self._all(Tag.YCBCR_SUBSAMPLING, (2, 2))
+        is_whole = (across, down) == (1, 1)
+        can_be_split = (
+            {across, down} <= {1, 2, 4}
+            and layout.num_planes == layout.predictor == 1
+            and (layout.across == 1 or layout.segment_width % across == 0)
+            and (layout.down == 1 or layout.segment_rows % down == 0)
+        )
+        if layout.num_bits != 8 or num_channels != 3 or not (is_whole or can_be_split):
+            raise self._unsupported(layout.num_bits, _YCBCR)
+        if is_whole:
+            samples, is_truncated = decode_segments(layout, allow_truncated=allow_truncated)
+        else:
+            units = _in_units(layout, across, down)
+            samples, is_truncated = decode_segments(units, allow_truncated=allow_truncated)
+            samples = _out_of_units(samples, across, down)[: self.height, : self.width]
+        samples = self._full_range(samples)
+        if is_truncated:
+            samples[~samples.any(axis=2), 1:] = 128  # black, where 0 would be green
+        return np.asarray(Image.fromarray(samples, "YCbCr").convert("RGB")), is_truncated
+
+    def _full_range(self, ycbcr: Pixels) -> Pixels:
+        """Return YCbCr whose black, white and colours reach from 0 to 255, which is also what is not stated."""
+        if Tag.REFERENCE_BLACK_WHITE not in self.entries:
+            return ycbcr
+        values = struct.unpack(f"{self.block.order}12I", self.block.values(self.entries[Tag.REFERENCE_BLACK_WHITE]))
+        black, white = np.divide(values[::2], values[1::2], dtype=np.float32).reshape(3, 2).T
+        if (*black, *white) == (0, 128, 128, 255, 255, 255):
+            return ycbcr
+        widened: Pixels = (ycbcr - black) * (np.array((255, 127, 127), np.float32) / (white - black))
+        widened += np.array((0, 128, 128), np.float32)
+        return np.rint(widened).clip(0, 255).astype(np.uint8)
+
+    def _unsupported(self, num_bits: int, photometric: int) -> ImageError:
+        num_channels, planar = self._one(Tag.SAMPLES, 1), self._one(Tag.PLANAR, 1)
+        return ImageError(
+            f"its layout ({num_channels} channels of {num_bits} bits, photometric {photometric}, "
+            f"planar {planar}) is not supported; convert it to grey or RGB of 8 bits"
+        )
 
     def _interpret(self, samples: Pixels, photometric: int) -> tuple[Pixels, Pixels | None, str]:
         num_colors = {_RGB: 3, _CMYK: 4}.get(photometric, 1)
@@ -261,26 +293,24 @@ class TiffPage:
             color_map = (color_map >> 8).astype(np.uint8)
         return np.ascontiguousarray(color_map.reshape(3, -1).T)[indices]
 
-    def _decode_by_pillow(self, *, allow_truncated: bool) -> tuple[Pixels, Pixels | None, str]:
-        is_tiled = Tag.TILE_OFFSETS in self.entries
-        offsets, lengths = self._places(is_tiled=is_tiled)
-        segments = [self.block.data[start : start + num] for start, num in zip(offsets, lengths, strict=False)]
-        if not allow_truncated and any(len(part) < num for part, num in zip(segments, lengths, strict=False)):
-            raise ImageError(TRUNCATED)
-        tags: Tags = {}
-        for tag in _DECODER_TAGS & self.entries.keys():
-            entry = self.entries[tag]
-            tags[tag] = (entry.kind, entry.count, self.block.values(entry))
-        image = open_by_pillow(self.block.order, segments, tags, is_tiled=is_tiled)
-        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
-            raise ImageError(f"its samples ({image.mode}) are not supported; convert it to 8-bit or 16-bit TIFF")
-        if image.mode in ("1", "P", "YCbCr"):
-            image = image.convert("L" if image.mode == "1" else "RGB")
-        samples = np.asarray(image)
-        alpha = np.ascontiguousarray(samples[..., -1]) if image.mode in ("LA", "RGBA") else None
-        if alpha is not None:
-            samples = np.ascontiguousarray(samples[..., 0] if image.mode == "LA" else samples[..., :3])
-        return samples, alpha, {"L": "grey", "LA": "grey", "CMYK": "CMYK"}.get(image.mode, "RGB")
+
+def _in_units(layout: Layout, across: int, down: int) -> Layout:
+    """Describe YCbCr of fewer colours as samples of so many pixels each: their Y, row by row, then Cb and Cr."""
+    return replace(
+        layout,
+        height=math.ceil(layout.height / down),
+        width=math.ceil(layout.width / across),
+        num_samples=across * down + 2,
+        segment_width=math.ceil(layout.segment_width / across),
+        segment_rows=math.ceil(layout.segment_rows / down),
+    )
+
+
+def _out_of_units(units: Pixels, across: int, down: int) -> Pixels:
+    """Return YCbCr (H,W,3) of (H/down,W/across,across·down+2)."""
+    height, width, _ = units.shape
+    luma = units[..., :-2].reshape(height, width, down, across).swapaxes(1, 2).reshape(height * down, width * across)
+    return np.dstack([luma, units[..., -2:].repeat(down, axis=0).repeat(across, axis=1)])
 
 
 def _unmultiplied(colors: Pixels, alpha: Pixels) -> Pixels:

@@ -452,6 +452,143 @@ def test_the_rows_that_are_there_of_a_scan_are_kept(tmp_path: Path) -> None:
     assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
 
 
+def places(data: bytes) -> list[slice]:
+    """Return where the strips of a file lie."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        return [slice(a, a + n) for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
+def test_a_damaged_jpeg_inside_is_named_or_accepted(tmp_path: Path, smooth: Array, encode: Encode, mode: str) -> None:
+    picture = Image.fromarray(smooth).convert(mode).resize((256, 96))
+    data = encode(picture, "TIFF", compression="jpeg", quality=90, strip_size=256 * 32)
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    sound = read_photo(path)
+    assert np.array_equal(sound.pixels, np.asarray(Image.open(path).convert(mode if mode == "L" else "RGB")))
+    first, *_ = places(data)
+    middle = (first.start + first.stop) // 2
+    lengths = (first.stop - first.start).to_bytes(4, "little")
+    damaged = {
+        "markers": data[:middle] + b"\xff\xd9" * 4 + data[middle + 8 :],
+        "zeros": data[:middle] + bytes(first.stop - middle) + data[first.stop :],
+        "too short": data.replace(lengths, (middle - first.start).to_bytes(4, "little")),
+    }
+    for content in damaged.values():
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=r"its compressed data are damaged.*--allow-truncated"):
+            read_photo(path)
+        photo = read_photo(path, allow_truncated=True)
+        assert photo.warnings[0] == "it is truncated or damaged; what is missing was filled in"
+        assert np.array_equal(photo.pixels[32:], sound.pixels[32:])
+        assert not np.array_equal(photo.pixels, sound.pixels)
+
+
+def test_whole_jpegs_as_tiles_are_of_the_colours_that_the_file_states(
+    tmp_path: Path, smooth: Array, encode: Encode
+) -> None:
+    padded = np.pad(smooth, ((0, 7), (0, 13), (0, 0)))
+    corners = itertools.product((0, 16, 32), (0, 16, 32, 48, 64))
+    tiles = [Image.fromarray(padded[top : top + 16, left : left + 16]) for top, left in corners]
+    tags = {256: [67], 257: [41], 258: [8] * 3, 259: [7], 277: [3], 322: [16], 323: [16]}
+    for photometric, options in ((6, {"subsampling": 2}), (6, {"subsampling": 0}), (2, {"keep_rgb": True})):
+        parts = [encode(tile, "JPEG", quality=95, **options) for tile in tiles]
+        data = built((tags | {262: [photometric], 325: [len(part) for part in parts]}, parts))
+        path = tmp_path / "a.tif"
+        path.write_bytes(data)
+        photo = read_photo(path)
+        decoded = np.vstack(
+            [np.hstack([np.asarray(Image.open(io.BytesIO(p))) for p in parts[k : k + 5]]) for k in (0, 5, 10)]
+        )
+        assert np.array_equal(photo.pixels, decoded[:41, :67])
+
+
+def test_advice_that_cannot_help_is_not_given(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    path = tmp_path / "a.tif"
+    for compression, strip_size, can_help in (("tiff_lzw", 2**20, False), ("tiff_lzw", 67 * 3 * 8, True)):
+        data = encode(smooth, "TIFF", compression=compression, strip_size=strip_size)
+        last = places(data)[-1]
+        path.write_bytes(data[: last.start] + bytes(last.stop - last.start) + data[last.stop :])
+        with pytest.raises(ImageError, match="its compressed data are damaged; copy it again") as caught:
+            read_photo(path)
+        assert ("--allow-truncated" in str(caught.value)) == can_help
+        if can_help:
+            assert read_photo(path, allow_truncated=True).warnings
+
+
+def ycbcr_units(ycbcr: Array, across: int, down: int) -> bytes:
+    """Return YCbCr of fewer colours: for so many pixels across and down their Y, and Cb and Cr of the first."""
+    height, width, _ = ycbcr.shape
+    padded = np.pad(ycbcr, ((0, -height % down), (0, -width % across), (0, 0)), "edge")
+    units = []
+    for top, left in itertools.product(range(0, height, down), range(0, width, across)):
+        unit = padded[top : top + down, left : left + across]
+        units.append(unit[..., 0].tobytes() + unit[0, 0, 1:].tobytes())
+    return b"".join(units)
+
+
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2), (4, 2), (1, 2)])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_ycbcr_of_fewer_colours(
+    tmp_path: Path, smooth: Array, subsampling: tuple[int, int], compression: int, order: str
+) -> None:
+    across, down = subsampling
+    ycbcr = np.array(Image.fromarray(smooth).convert("YCbCr"))
+    for channel in (1, 2):  # alike where they share
+        first = ycbcr[::down, ::across, channel]
+        ycbcr[..., channel] = first.repeat(down, axis=0).repeat(across, axis=1)[:41, :67]
+    expected = np.asarray(Image.fromarray(ycbcr, "YCbCr").convert("RGB"))
+    padded = np.pad(ycbcr, ((0, 7), (0, 13), (0, 0)), "edge")
+    corners = itertools.product((0, 16, 32), (0, 16, 32, 48, 64))
+    strips = [ycbcr[top : top + 16] for top in (0, 16, 32)]
+    tiles = [padded[top : top + 16, left : left + 16] for top, left in corners]
+    for parts, layout in ((strips, {278: [16]}), (tiles, {322: [16], 323: [16]})):
+        stored = [ycbcr_units(part, across, down) for part in parts]
+        stored = [zlib.compress(part) for part in stored] if compression == 8 else stored
+        tags = {256: [67], 257: [41], 258: [8] * 3, 259: [compression], 262: [6], 277: [3], 530: [across, down]}
+        tags |= layout | {325 if 322 in layout else 279: [len(part) for part in stored]}
+        check(tmp_path / "a.tif", built((tags, stored), order=order), expected, None)
+
+
+def test_ycbcr_of_a_narrow_range_is_widened(tmp_path: Path) -> None:
+    samples = np.array([[[16, 128, 128], [235, 128, 128], [16, 128, 128], [235, 128, 128]]], np.uint8)
+    extra = [(532, 5, 6, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), True), (530, 3, 2, (1, 1), True)]
+    path = tmp_path / "a.tif"
+    path.write_bytes(written(samples, photometric="ycbcr", extratags=extra))
+    assert read_photo(path).pixels.tolist() == [[[0] * 3, [255] * 3] * 2]
+
+
+def test_what_is_missing_of_ycbcr_is_black(tmp_path: Path) -> None:
+    strip = bytes([200, 128, 128]) * 16 * 4
+    tags = {256: [16], 257: [8], 258: [8] * 3, 262: [6], 277: [3], 530: [1, 1], 279: [len(strip)]}
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags, [strip])))
+    photo = read_photo(path, allow_truncated=True)
+    assert (photo.pixels[:4] == 200).all()
+    assert not photo.pixels[4:].any()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {258: [16] * 3, 530: [1, 1]},
+        {284: [2], 530: [2, 2]},
+        {530: [3, 1]},
+        {277: [4], 258: [8] * 4, 530: [1, 1]},
+        {259: [7], 277: [5], 258: [8] * 5, 262: [2]},
+        {259: [4], 258: [1] * 3, 262: [2]},
+    ],
+)
+def test_a_layout_that_is_not_supported_is_not_called_damaged(tmp_path: Path, more: dict[int, list[int]]) -> None:
+    tags = {256: [16], 257: [8], 258: [8] * 3, 262: [6], 277: [3], 279: [999] * 3}
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags | more, [bytes(999)] * 3)))
+    with pytest.raises(ImageError, match=r"its layout \(. channels of .* is not supported; convert it"):
+        read_photo(path)
+
+
 def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None:
     large, small = np.full((12, 16), 200, np.uint8), np.full((3, 4), 10, np.uint8)
     thumbnail = grey_page(small, num_rows=3, more={254: [1]})
