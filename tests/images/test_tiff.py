@@ -459,6 +459,24 @@ def places(data: bytes) -> list[slice]:
         return [slice(a, a + n) for a, n in zip(page.dataoffsets, page.databytecounts, strict=True)]
 
 
+def test_a_truncated_fax_is_named_or_filled_in(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    bitmap = Image.fromarray(smooth).convert("1")
+    file = encode(bitmap, "TIFF", compression="group4")
+    (place,) = places(file)
+    strip = file[place]
+    data = built(({256: [67], 257: [41], 259: [4], 262: [1], 279: [len(strip)]}, [b""]))
+    row = struct.Struct("<HHII")  # the strip is to stand last
+    data = data.replace(row.pack(273, 4, 1, 8), row.pack(273, 4, 1, len(data)))
+    path = tmp_path / "a.tif"
+    check(path, data + strip, np.asarray(bitmap).astype(np.uint8) * 255, None)
+    path.write_bytes(data + strip[: len(strip) // 2])
+    with pytest.raises(ImageError, match=r"it is truncated.*--allow-truncated"):
+        read_photo(path)
+    photo = read_photo(path, allow_truncated=True)
+    assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
+    assert np.array_equal(photo.pixels[:10], np.asarray(bitmap)[:10] * 255)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
 def test_a_damaged_jpeg_inside_is_named_or_accepted(tmp_path: Path, smooth: Array, encode: Encode, mode: str) -> None:
     picture = Image.fromarray(smooth).convert(mode).resize((256, 96))
