@@ -1,7 +1,8 @@
 """Strips and tiles of a TIFF file: decompressed and put in their places.
 
 Deflate is left to zlib, JPEG to libjpeg-turbo, the rest to Pillow (its libtiff), which is handed the compressed strips
-as if they were 8-bit grey, or 1-bit where they are of CCITT.
+as if they were 8-bit grey, or 1-bit where they are of CCITT. Of damaged CCITT libtiff tells only on stderr and goes on:
+that is not noticed here, but where the end of the file is missing.
 
 References:
     TIFF revision 6.0, Adobe, 1992; Adobe Photoshop TIFF Technical Notes 1 and 3, 2002 and 2005 (floats, predictor 3).
@@ -36,8 +37,8 @@ _BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _JPEG_COLORS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _OPACITY = 2  # of an extra channel
 _MAX_JPEG_BLOCK_ROWS = 32  # which some writers fill up
-_BAND_BYTES = 2**24  # decompressed at a time
 _ZLIB_HEADER_BYTES = 2
+_BAND_BYTES = 2**24  # decompressed at a time
 _STEP_BYTES = 2**16  # likewise, of what comes after the pixels
 _DECODED_IN_PART = {NOT_COMPRESSED, JPEG, *DEFLATE, *CCITT}
 _TRUNCATED, _DAMAGED = "it is truncated", "its compressed data are damaged"
@@ -165,6 +166,7 @@ def _join_bytes(
 
 
 def _by_libtiff(layout: Layout, parts: Sequence[bytes], num_rows: int, row_bytes: int) -> NDArray[np.uint8]:
+    """Return (num_rows,row_bytes) uint8 of consecutive segments."""
     num_bits, num_samples, width = 8, 1, row_bytes
     if layout.compression in CCITT:
         num_bits, width = 1, layout.segment_width
