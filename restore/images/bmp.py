@@ -17,12 +17,11 @@ from PIL import BmpImagePlugin
 
 from restore.errors import ImageError
 from restore.images.containers import Header, per_inch
-from restore.images.photo import Pixels
+from restore.images.photo import COPY_AGAIN, Pixels
 
 _OS2_BYTES, _V5_BYTES = 12, 124  # of headers
 _RUN_LENGTH = (1, 2)  # kinds of compression: RLE8 and RLE4
 _EMBEDDED = b"DEBM"  # a profile that lies in the file
-_COPY_AGAIN = "copy it again from its source"
 
 
 def read_bmp_header(data: bytes) -> Header:
@@ -32,7 +31,7 @@ def read_bmp_header(data: bytes) -> Header:
         ImageError: the header is not whole.
     """
     if len(data) < 34:
-        raise ImageError(f"it is truncated within its header; {_COPY_AGAIN}")
+        raise ImageError(f"it is truncated within its header; {COPY_AGAIN}")
     start, header_bytes = struct.unpack_from("<II", data, 10)
     is_old = header_bytes == _OS2_BYTES
     width, height, _, bits = struct.unpack_from("<HHHH" if is_old else "<iiHH", data, 18)
@@ -58,7 +57,7 @@ def decode_bmp(data: bytes) -> tuple[Pixels, Pixels | None]:
         image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
         image.load()
     except ValueError as error:  # the runs end too early
-        raise ImageError(f"it is truncated; {_COPY_AGAIN}") from error
+        raise ImageError(f"it is truncated; {COPY_AGAIN}") from error
     except (OSError, SyntaxError) as error:
         if "nsupported" not in str(error):
             raise
