@@ -105,6 +105,22 @@ def test_every_parameter_has_one_optimiser_and_muon_gets_dense_hidden_weights(co
     assert muon.dtype == torch.float32
 
 
+def test_muon_leaves_narrow_weights_to_adamw_and_can_be_copied() -> None:
+    muon, adamw = build_muon(NAFNet(half_resolution_net(4)))
+    narrowest, others = (
+        {min(len(param), param[0].numel()) for group in each.param_groups for param in group["params"]}
+        for each in (muon, adamw)
+    )
+    assert min(narrowest) == 8
+    assert 4 in others
+    weight = nn.Parameter(torch.ones(8, 8, 1, 1))
+    copied = copy.deepcopy(Muon([weight]))
+    (parameter,) = copied.param_groups[0]["params"]
+    parameter.grad = torch.ones_like(parameter)
+    copied.step()
+    assert not torch.equal(parameter, weight)
+
+
 def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     assert warmup_cosine(0.0) == 0
     assert warmup_cosine(0.015) == pytest.approx(0.5)

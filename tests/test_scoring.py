@@ -35,6 +35,7 @@ from restore.scoring import (
     score_pair,
 )
 from restore.scoring import folders as restore_folders
+from restore.scoring.gathering import Gathered, distance
 from restore.scoring.preparation import AS_STORED
 from restore.scoring.resampling import mean_interval
 from restore.scoring.workers import as_image_errors
@@ -471,6 +472,15 @@ class FewFeatures:
 
     def features(self, picture: torch.Tensor) -> torch.Tensor:
         return torch.cat([picture.mean((1, 2)), picture.std((1, 2))]).double()
+
+
+@pytest.mark.parametrize(("num", "is_enough"), [(2048, False), (2049, True)])
+def test_a_distance_of_too_few_pictures_is_biased(num: int, *, is_enough: bool) -> None:
+    features = torch.randn(num, 2, generator=torch.Generator().manual_seed(0))
+    found = distance(*(Gathered(FidStatistics.empty(2).update(features)) for _ in range(2)))
+    assert (found.warning is None) == is_enough
+    with pytest.raises(ValueError, match="expected 3 features of a picture, got 2"):
+        FidStatistics.empty(3).update(features)
 
 
 def test_fid_of_pairs_of_statistics_and_of_shards(

@@ -116,6 +116,13 @@ def test_tiles_cover_the_frame(write: Write, tmp_path: Path) -> None:
     assert seen.all()
 
 
+def test_tiles_overlap_evenly(write: Write, tmp_path: Path) -> None:
+    video(tmp_path, write, 1, (16, 40))
+    source = open_frames(tmp_path, num_frames=(1, 1), tile_px=16)
+    places = [source.name(index).split(" at ")[1] for index in range(len(source))]
+    assert places == ["0,0)", "12,0)", "24,0)"]
+
+
 def test_too_many_bad_frames_stop_though_they_are_in_many_means(write: Write, tmp_path: Path) -> None:
     video(tmp_path, write, 60)
     for path in sorted(tmp_path.rglob("*.png"))[30:]:

@@ -53,6 +53,7 @@ def test_highlights_saturate_from_nine_tenths_of_white_on() -> None:
     ]
     assert torch.allclose(shares[0], shares[1], atol=1e-5)
     assert shares[1][0] < shares[2][0] < shares[3][0] < 1
+    assert torch.allclose(shares[3], shares[0] + 0.25 * (1 - shares[0]), atol=1e-4)  # half way, squared
 
 
 def test_white_has_less_noise_than_grey() -> None:

@@ -19,6 +19,7 @@ from restore.degradations import (
     convolve,
     defocus_blur,
     draw,
+    draw_layer,
     draw_motion,
     gaussian_blur,
     gaussian_noise,
@@ -304,6 +305,20 @@ def test_motion_blur_is_that_of_the_functions(display: float, highlights: float)
     turning = draw_motion(generator, 7, (24, 20), rotation=0.3, zoom=0.1)
     expected = as_shown(motion_blur(light, turning))
     torch.testing.assert_close(motion(7, 7, **settings).degrade(picture(), seeded(4)), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_something_in_front_moves_over_a_length_of_its_own() -> None:
+    def drawn_length(generator: torch.Generator) -> float:
+        return 2 + 28 * float(torch.rand((), generator=generator))
+
+    generator = seeded(2)
+    length = drawn_length(generator)
+    torch.rand((), generator=generator)  # whether there is anything in front
+    camera = draw_motion(generator, length, (24, 20))
+    other = draw_motion(generator, drawn_length(generator), (24, 20))
+    layer = draw_layer(generator, (24, 20), other)
+    expected = to_srgb(motion_blur(to_linear(picture()), camera, layer).clamp(0, 1))
+    assert torch.allclose(motion(2, 30, layers=1).degrade(picture(), seeded(2)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("layers", "least", "most"), [(0.0, 0, 0), (0.3, 5, 25), (1.0, 36, 40)])

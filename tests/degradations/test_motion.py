@@ -182,6 +182,13 @@ def test_a_layer_that_moves_as_the_rest_changes_nothing() -> None:
     assert torch.allclose(blurred, motion_blur(image, motion), atol=1e-5)
 
 
+def test_a_soft_edge_neither_darkens_nor_brightens() -> None:
+    soft = torch.linspace(0, 1, 40).expand(1, 48, 40)
+    grey = torch.full((3, 48, 40), 0.5)
+    blurred = motion_blur(grey, draw_motion(seeded(), 0.0, (48, 40)), Layer(soft, shift_across(6.0)))
+    assert torch.allclose(blurred, grey, atol=1e-4)
+
+
 def test_only_the_layer_moves_in_front_of_a_still_camera() -> None:
     image = picture()
     mask = torch.zeros(1, 48, 40)
@@ -269,6 +276,21 @@ def test_a_patch_of_a_larger_frame_is_blurred_nearly_alike_everywhere_and_a_whol
     assert spread(0) > 1.2
 
 
+@pytest.mark.parametrize("size", [(320, 480), (480, 320), (64, 64)])
+@pytest.mark.parametrize("frame", [0, 480])
+def test_the_axis_meets_the_middle_of_the_frame(size: tuple[int, int], frame: int) -> None:
+    height, width = size
+    motions = [draw_motion(seeded(seed), 5.0, size, frame_px=frame) for seed in range(200)]
+    assert {0.6 <= motion.focal_px / max(height, width, frame) <= 1.5 for motion in motions} == {True}
+    away = torch.tensor([motion.centre for motion in motions]) - torch.tensor([(width - 1) / 2, (height - 1) / 2])
+    if max(size) >= frame:
+        assert not away.any()
+        return
+    most = torch.tensor([(frame - width) / 2, (0.75 * frame - height) / 2])  # frames are of 4:3
+    assert (away.abs().amax(0) <= most).all()
+    assert (away.abs().amax(0) > 0.9 * most).all()
+
+
 def test_positions_are_so_close_that_no_edge_shows_twice() -> None:
     edge = torch.zeros(1, 9, 80)
     edge[:, :, 40:] = 1
@@ -309,8 +331,12 @@ def test_masks_have_an_inside_an_outside_and_a_soft_edge() -> None:
     assert masks.min() == 0
     assert masks.max() == 1
     assert 0.1 < masks.mean() < 0.6
-    soft = ((masks > 0) & (masks < 1)).float().mean()
-    assert 0.01 < soft < 0.4
+    soft = ((masks > 0) & (masks < 1)).float()
+    assert 0.01 < soft.mean() < 0.4
+    outlines = [(masks > 0.5).float().diff(dim=dim).abs().sum((1, 2, 3)) for dim in (2, 3)]
+    widths_px = soft.sum((1, 2, 3)) / (outlines[0] + outlines[1]).clamp_min(1)
+    assert widths_px.min() < 1
+    assert widths_px.quantile(0.75) > 2
     assert not torch.equal(masks[0], masks[1])
 
 
