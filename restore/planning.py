@@ -170,7 +170,9 @@ def check_output(output: Path) -> None:
     """
     folder = output.parent if names_a_file(output) else output
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if _exists(parent))
-    if not _is_folder(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
+    if not _is_folder(nearest):
+        raise OutputError(f"{nearest}: a file stands where the output folder should be; choose another output")
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise OutputError(f"{nearest}: Permission denied; choose a folder that can be written")
 
 

@@ -104,7 +104,7 @@ def renew_card(path: Path, info: WeightsInfo) -> None:
     scales = document["network"].get("scales", 1)
     paragraphs = [
         f"{size}. Trained for {_effort(document['training'])}.",
-        *([f"The weights are the mean of those and of `{start}`, from which the training started."] if start else []),
+        *([f"The weights are the mean of those and of the `{start}` that shipped before."] if start else []),
         f"Degradations: {document['degradation']}.",
         *([f"What the network adds is multiplied by {document['residual']:g}."] if "residual" in document else []),
         *(

@@ -66,7 +66,7 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         _refuse_empty(sys.argv[1:])
-        code = app(standalone_mode=False)
+        code = app(prog_name="restore", standalone_mode=False)
     except RestoreError as error:
         _explain(error)
         code = error.exit_code

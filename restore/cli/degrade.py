@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from restore.images import Photo
     from restore.planning import Job, Plan
 
+QUALITY = 95  # of JPEG outputs that nobody asked to compress
+
 
 class BlurKind(Word):
     """What blurs."""
@@ -111,8 +113,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     Blur comes first, then camera noise, shot noise and Gaussian noise, then
     JPEG or WebP. TIFF outputs are float32, those of 8- and 16-bit TIFF too:
     they keep shot and Gaussian noise as drawn, below black and above white,
-    as published comparisons demand. Other formats clip and round to their
-    depth. With --blur frames the input is a folder of consecutive frames of a
+    as published comparisons demand, unless camera, motion or compression clip
+    it. Other formats clip and round to their depth. With --blur frames the input is a folder of consecutive frames of a
     video, sorted by the numbers in their names, and each N of them become one.
     The same command with --reference writes what its pictures are compared
     with: a camera's noise comes with that camera's mosaic and tones.
@@ -139,7 +141,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         return
     planning.prepare_output(plan.output)
     if not quiet:
-        _say_what_becomes_of_depths(plan, is_noisy=not reference and (noise, poisson) != (None, None))
+        is_noisy = not reference and (noise, poisson) != (None, None) and not any(step.clips for step in chain.steps)
+        _say_what_becomes_of_depths(plan, is_noisy=is_noisy, is_compressed=jpeg is not None and not reference)
         if camera_noise is not None and not reference:
             console.say("note: score against what --reference writes; mosaic and tones are no noise")
 
@@ -156,7 +159,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
             reference=reference,
         )
 
-    file_options = pipeline.FileOptions(quality=95 if reference or not jpeg else jpeg, max_pixels=max_pixels)
+    file_options = pipeline.FileOptions(quality=QUALITY if reference or not jpeg else jpeg, max_pixels=max_pixels)
     results = pipeline.process_files(plan, change, file_options)
     run.conclude(results, "degraded", document)
 
@@ -228,16 +231,18 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
     return dict(windows(found, num, settings["frame_step"] or needed, skip))
 
 
-def _say_what_becomes_of_depths(plan: Plan, *, is_noisy: bool) -> None:
-    """Say once that TIFF changes its depth, and that other outputs cannot hold noise as drawn."""
+def _say_what_becomes_of_depths(plan: Plan, *, is_noisy: bool, is_compressed: bool) -> None:
+    """Say once that TIFF changes its depth, and that other outputs cannot hold noise as drawn or anything exactly."""
     from restore.images import FORMATS  # noqa: PLC0415  imported with torch
 
-    def is_tiff(path: Path) -> bool:
-        return FORMATS.get(path.suffix.lower()) == "tiff"
+    def is_of(kind: str, path: Path) -> bool:
+        return FORMATS.get(path.suffix.lower()) == kind
 
-    if any(is_tiff(job.source) and is_tiff(job.target) for job in plan):
+    if any(is_of("tiff", job.source) and is_of("tiff", job.target) for job in plan):
         console.say(
             "note: TIFF outputs are float32, whatever the depth of the inputs; --format png keeps 8 and 16 bits"
         )
-    if is_noisy and not all(is_tiff(job.target) for job in plan):
+    if not is_compressed and any(is_of("jpeg", job.target) for job in plan):
+        console.say(f"note: JPEG outputs are compressed too, at quality {QUALITY}; --format png is exact")
+    if is_noisy and not all(is_of("tiff", job.target) for job in plan):
         console.say("note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn")

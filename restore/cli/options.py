@@ -41,7 +41,7 @@ Format = Annotated[
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and lossy WebP.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave outputs that exist as they are.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist, whatever made them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

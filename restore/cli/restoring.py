@@ -68,10 +68,7 @@ def restore_as_asked(
         on_skip=say_skipped if request.verbose else None,
     )
     run = Run(plan, json=request.json, quiet=request.quiet, verbose=request.verbose)
-    if request.dry_run:
-        planning.check_output(plan.output)
-    else:
-        planning.prepare_output(plan.output)
+    planning.check_output(plan.output)  # before anything slow; it is made once the weights are there
     restorer = inference.load(
         request.model,
         task=task,
@@ -94,6 +91,7 @@ def restore_as_asked(
     if request.dry_run:
         run.conclude(pipeline.dry_run(plan), "would restore", document)
         return
+    planning.prepare_output(plan.output)
     results = pipeline.restore_files(
         plan,
         restorer,

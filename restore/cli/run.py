@@ -44,7 +44,7 @@ class Run:
         self.files: list[dict[str, Any]] = []
         self.started = self.last_line = time.monotonic()
         self.num_done = 0.0  # files, the one at work by its share
-        self.num_free = 0  # that came before the first one at work and took no time
+        self.num_free: int | None = None  # that came before the first one at work and took no time
         self.bar = _bar(show=console.is_terminal() and not quiet)
 
     def conclude(self, results: Iterable[FileResult], verb: str, document: dict[str, Any]) -> None:
@@ -92,15 +92,15 @@ class Run:
     def show_progress(self, num_done: float) -> None:
         """Show how many files are done, the one at work counting by its share."""
         self.num_done = max(self.num_done, num_done)
-        if num_done % 1 and not self.counts[FileStatus.DONE]:
+        if num_done % 1 and self.num_free is None:
             self.num_free = int(num_done)
         for task in self.bar.task_ids:
-            self.bar.update(task, completed=self.num_done, speed=self._speed())
+            self.bar.update(task, completed=self.num_done, speed=self._pace())
         if self.bar.disable and not self.quiet and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             whole, share = divmod(self.num_done, 1)
             next_one = f" and {100 * share:.0f} % of the next" if share else ""
-            speed = f", {self._speed()}" if self.pixels else ""
+            speed = f", {self._pace()}" if self.pixels else ""
             console.say(f"{whole:.0f} of {self.plan.num_jobs} files{next_one}{speed}, {self._time_left()}")
 
     def _show(self, results: Iterable[FileResult]) -> None:
@@ -150,9 +150,16 @@ class Run:
             return ""
         return f"{done / self.seconds:.2f} images/s, {self.pixels / 1e6 / self.seconds:.2f} megapixels/s"
 
+    @property
+    def _num_worked(self) -> float:
+        """Files that took time, the one at work by its share; results come later than the work."""
+        return max(self.num_done - max(self.counts[FileStatus.SKIPPED], self.num_free or 0), 1e-3)
+
+    def _pace(self) -> str:
+        return f"{self._num_worked / self.seconds:.2f} images/s" if self.pixels else ""
+
     def _time_left(self) -> str:
-        num_worked = max(self.num_done - max(self.counts[FileStatus.SKIPPED], self.num_free), 1e-3)
-        seconds = round(self.seconds / num_worked * (self.plan.num_jobs - self.num_done))
+        seconds = round(self.seconds / self._num_worked * (self.plan.num_jobs - self.num_done))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
 

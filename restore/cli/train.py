@@ -30,6 +30,12 @@ class RunsByDefault(TyperGroup):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401  as above
+        """Offer what the default command takes, too."""
+        command = self.commands["run"]
+        with command.make_context("run", [], parent=ctx, resilient_parsing=True) as context:
+            return [*super().shell_complete(ctx, incomplete), *command.shell_complete(context, incomplete)]
+
 
 app = typer.Typer(
     name="train",

@@ -103,10 +103,12 @@ class TrainingDisplay:
 
     def _finished(self, record: Mapping[str, Any]) -> str:
         option = "--max-steps" if self.config.budget.steps else "--max-minutes"
-        can_grow = self.config.schedule.decay_start > 0
+        share = self.config.schedule.decay_start
         found = record["best_psnr_db"]
         best = "unknown" if found is None else f"{found:.2f} dB PSNR"
-        more = f"a larger {option} goes on with it" if can_grow else f"--init {self.run_dir} starts another run from it"
+        more = f"--init {self.run_dir} starts another run from it"
+        if share > 0:
+            more += f"; a larger {option} goes on from {share:.0%} of it, where its learning rate began to fall"
         return (
             f"{self.run_dir} is finished ({record['step']:,} steps, {record['minutes']:.1f} min): "
             f"best validation {best}, weights in {self.run_dir / 'best.safetensors'}; {more}"

@@ -17,6 +17,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +199,9 @@ def _fit_samples(photo: Photo, kind: str, warnings: list[str]) -> Photo:
 def _fit_metadata(photo: Photo, kind: str, warnings: list[str]) -> Photo:
     icc, exif, xmp, name = photo.icc, photo.exif, photo.xmp, kind.upper()
     if kind not in _WITH_METADATA and (icc or exif or xmp):
-        warnings.append(f"{name} holds no metadata; colour profile, EXIF and XMP were dropped")
+        found = {"colour profile": icc, "EXIF": exif, "XMP": xmp}
+        dropped = [what for what, content in found.items() if content]
+        warnings.append(f"{name} holds no metadata; {_listed(dropped)} {'were' if len(dropped) > 1 else 'was'} dropped")
         icc = exif = xmp = None
     is_grey = photo.pixels.ndim == 2 and kind != "webp"  # which stores grey as colours
     if icc and kind in ("png", "webp") and (icc[16:20] == b"GRAY") != is_grey:
@@ -211,6 +214,11 @@ def _fit_metadata(photo: Photo, kind: str, warnings: list[str]) -> Photo:
         warnings.append("JPEG holds 64 KB of XMP; the larger packet was dropped")
         xmp = None
     return dataclasses.replace(photo, icc=icc, exif=exif, xmp=xmp)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _fit_parts(photo: Photo, kind: str, warnings: list[str]) -> Photo:

@@ -6,6 +6,7 @@ import copy
 import math
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,9 +218,19 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         if candidate is not None:
             told = f"budget or learning rate would end or fall before step {candidate['step']:,}, where the run goes on"
             raise UsageError(f"{run_dir}: {told}; choose a larger budget or a smaller schedule.decay")
-    told = "; ".join(f"{name} was {one!r} and is {other!r}" for name, (one, other) in changed.items())
     remedy = "leave recipe and settings out to go on with its own, or choose another folder"
-    raise UsageError(f"{run_dir}: the run has another recipe ({told}); {remedy}")
+    raise UsageError(f"{run_dir}: the run has another recipe ({_in_brief(changed)}); {remedy}")
+
+
+def _in_brief(changed: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say in a few words what differs between two recipes: their names, or else some settings."""
+    if "name" in changed:
+        return "{}, not {}".format(*changed["name"])
+    told = [
+        f"{name} was {one!r} and is {other!r}" if max(len(repr(one)), len(repr(other))) < 40 else f"{name} differs"
+        for name, (one, other) in changed.items()
+    ]
+    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
 
 
 def _is_stable(config: TrainConfig, saved: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,3 +82,16 @@ def test_results_that_nobody_wants_are_not_missed() -> None:
 def test_json_holds_names_as_they_are_but_for_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     console.result_json({"caf\udce9": ["a\x1b.png", "b\udce9.png", float("nan"), 0.5, None]})
     assert json.loads(capsys.readouterr().out) == {"caf\\udce9": ["a\x1b.png", "b\\udce9.png", None, 0.5, None]}
+
+
+@pytest.mark.parametrize(
+    ("words", "option"), [("restore train --pro", "--processes"), ("restore train --he", "--help")]
+)
+def test_completion_offers_what_the_default_command_takes(words: str, option: str) -> None:
+    env = {**os.environ, "_RESTORE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    offered = subprocess.run([sys.executable, "-m", "restore"], capture_output=True, text=True, env=env, check=False)
+    assert option in offered.stdout.split(), offered.stderr
+
+
+def test_a_module_is_called_by_the_name_of_the_program(restore: Restore) -> None:
+    assert "Usage: restore denoise" in restore("denoise", "--help").stdout

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.cli.conftest import load_pixels, run_command
 
 NOTE = "note: outputs other than TIFF clip and round the noise; --format tiff keeps it as drawn"
+NOTE_OF_JPEG = "note: JPEG outputs are compressed too, at quality 95; --format png is exact"
 
 
 def degrade(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -55,8 +56,8 @@ def test_format_is_kept_and_the_tree_mirrored(photos: Path, tmp_path: Path) -> N
     out = tmp_path / "out"
     done = degrade(photos, out, "--noise", 25)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[0] == NOTE
-    assert done.stderr.count("note:") == 1
+    assert done.stderr.splitlines()[:2] == [NOTE_OF_JPEG, NOTE]
+    assert done.stderr.count("note:") == 2
     assert "degraded 3 photographs" in done.stderr
     assert not done.stdout
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
@@ -274,7 +275,7 @@ def test_camera_noise_grows_with_the_iso_and_depends_on_the_colours(photos: Path
         out = tmp_path / str(iso)
         done = degrade(photos, out, "--camera-noise", iso, "--seed", 3)
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("note:") == 1  # files hold all that a camera gives
+        assert done.stderr.count("note:") == 2  # of JPEG and of the reference: files hold all that a camera gives
         assert "score against what --reference writes" in done.stderr
         noise = read(out / "a.png").astype(float)[5:-5, 20:60] - ramp()[5:-5, 20:60]
         deviations.append(noise.std())

@@ -206,3 +206,18 @@ def test_skipped_pictures_do_not_shorten_the_time_left(
     following.started -= 10
     following.show_progress(500.1)  # a tenth of a picture in ten seconds
     assert "13:53:" in capsys.readouterr().err
+
+
+def test_results_that_come_late_do_not_slow_the_pace(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    plan = Plan((tmp_path,), (5 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE)
+    following = run.Run(plan, json=False, quiet=False, verbose=False)
+    following.show_progress(0.5)
+    following.started -= 30
+    for num_done in (1.5, 3.0):  # the first result is reported when the work on the third picture has begun
+        following.show_progress(num_done)
+    following.pixels = 10**6
+    following.show_progress(3.0)
+    assert capsys.readouterr().err.splitlines()[-1] == "3 of 5 files, 0.10 images/s, 0:00:20 left"

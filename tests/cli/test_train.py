@@ -248,7 +248,18 @@ def test_resuming_says_whether_there_is_something_to_resume(restore: Restore, re
     assert "--init counts only where a run starts" in restore(*run, "--init", "run").stderr
     stable = (*run[:-2], "stable", "--set", "schedule={kind='stable-decay'}")
     assert restore(*stable).returncode == 0
-    assert "a larger --max-steps" in restore(*stable, "--resume").stderr
+    assert "a larger --max-steps goes on from 75% of it" in restore(*stable, "--resume").stderr
+
+
+def test_another_recipe_for_a_run_is_told_in_brief(restore: Restore, recipe: Path, photographs: Path) -> None:
+    assert restore("train", recipe, photographs, "--out", "run").returncode == 0
+    for given, told in (
+        (["denoise-lka"], "another recipe (small, not denoise-lka)"),
+        ([recipe, "--set", "network.width=9", "--set", "seed=9"], "network.width was 8 and is 9; seed was "),
+    ):
+        refused = restore("train", *given, "--resume", "--out", "run").stderr
+        assert told in refused
+        assert len(refused) < 300
 
 
 def test_the_help_names_every_recipe(restore: Restore) -> None:

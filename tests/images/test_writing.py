@@ -212,7 +212,9 @@ def test_makers_notes_stay_where_they_are_in_a_tiff(tmp_path: Path, smooth: Arra
 @pytest.mark.parametrize("suffix", [".bmp", ".ppm"])
 def test_metadata_that_are_lost_are_said(tmp_path: Path, smooth: Array, icc: bytes, suffix: str) -> None:
     (note,) = write_photo(tmp_path / f"a{suffix}", Photo(smooth, icc=icc))
-    assert "holds no metadata" in note
+    assert note.endswith("holds no metadata; colour profile was dropped")
+    (note,) = write_photo(tmp_path / f"a{suffix}", Photo(smooth, icc=icc, xmp=b"<x/>"))
+    assert note.endswith("holds no metadata; colour profile and XMP were dropped")
 
 
 def test_exif_and_xmp_too_large_for_jpeg_are_dropped_with_a_warning(tmp_path: Path, smooth: Array) -> None:
