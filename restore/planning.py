@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -160,6 +161,25 @@ def prepare_output(output: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror}; choose a folder that can be written") from error
+
+
+@contextlib.contextmanager
+def output_ready(output: Path) -> Iterator[None]:
+    """Make sure that the output can be written; the folders that it takes go again if the block fails.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    folder = output.parent if names_a_file(output) else output
+    missing = [each for each in (folder, *folder.parents) if not _exists(each)]
+    prepare_output(output)
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with contextlib.suppress(OSError):  # something lies in it by now
+                each.rmdir()
+        raise
 
 
 def check_output(output: Path) -> None:

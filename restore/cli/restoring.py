@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -68,16 +69,18 @@ def restore_as_asked(
         on_skip=say_skipped if request.verbose else None,
     )
     run = Run(plan, json=request.json, quiet=request.quiet, verbose=request.verbose)
-    planning.check_output(plan.output)  # before anything slow; it is made once the weights are there
-    restorer = inference.load(
-        request.model,
-        task=task,
-        device=request.device,
-        precision=request.precision,
-        tile=tile_size,
-        tlc=tlc,
-        ensemble=request.ensemble,
-    )
+    if request.dry_run:
+        planning.check_output(plan.output)
+    with contextlib.nullcontext() if request.dry_run else planning.output_ready(plan.output):
+        restorer = inference.load(
+            request.model,
+            task=task,
+            device=request.device,
+            precision=request.precision,
+            tile=tile_size,
+            tlc=tlc,
+            ensemble=request.ensemble,
+        )
     settings = {
         "strength": request.strength,
         "precision": str(restorer.precision),
@@ -91,7 +94,6 @@ def restore_as_asked(
     if request.dry_run:
         run.conclude(pipeline.dry_run(plan), "would restore", document)
         return
-    planning.prepare_output(plan.output)
     results = pipeline.restore_files(
         plan,
         restorer,

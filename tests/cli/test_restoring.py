@@ -165,6 +165,18 @@ def test_what_is_named_twice_is_restored_once(
     assert "restored 2 photographs" in finished.stderr  # a link has a name of its own
 
 
+def test_a_model_that_is_refused_leaves_no_folder(
+    restore: Restore, photographs: Path, tmp_path: Path, task: Task
+) -> None:
+    (tmp_path / "there").mkdir()
+    for output in ("new/deeper", "there"):
+        assert restore(task, "in", output, "--model", "no-such-model").returncode == 4
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["in", "there"]
+    (tmp_path / "file").touch()
+    refused = restore(task, photographs, "file/out", "--dry-run").stderr
+    assert "file: a file stands where the output folder should be" in refused
+
+
 def test_a_bad_file_costs_only_itself(
     restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
 ) -> None:
