@@ -22,6 +22,7 @@ ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], NAFNet]] = {
 
 PRESETS: dict[str, NAFNetConfig] = {
     "founding-12": founding_net(12),
+    "founding-12-deeper": founding_net(12, encoder=(1, 3, 6, 2), decoder=(2, 2, 2, 1)),
     "founding-16": founding_net(16),
     "founding-24": founding_net(24),
     "founding-32": founding_net(32),

@@ -374,13 +374,15 @@ class NAFNet(nn.Module):
         return F.pad(image, (0, -width % self.size_multiple, 0, -height % self.size_multiple))
 
 
-def founding_net(width: int = 12) -> NAFNetConfig:
+def founding_net(
+    width: int = 12, encoder: Sequence[int] = (1, 3, 4, 0), decoder: Sequence[int] = (1, 1, 1, 0)
+) -> NAFNetConfig:
     """NAFNet with large kernel attention in the encoder, the project's first net: 0.44 M parameters at width 12."""
     return NAFNetConfig(
         width=width,
-        encoder=tuple(Stage(blocks, "lka") for blocks in (1, 3, 4, 0)),
+        encoder=tuple(Stage(blocks, "lka") for blocks in encoder),
         middle=Stage(0),
-        decoder=tuple(Stage(blocks) for blocks in (1, 1, 1, 0)),
+        decoder=tuple(Stage(blocks) for blocks in decoder),
     )
 
 

@@ -62,6 +62,7 @@ def test_attention_averages_over_the_same_part_of_the_picture_at_every_size(
     ("name", "millions", "gmacs"),
     [
         ("founding-12", 0.44, 1.51),
+        ("founding-12-deeper", 0.83, None),
         ("founding-16", 0.77, 2.52),
         ("founding-32", 2.98, 9.14),
         ("half-naf-32", 0.78, None),
