@@ -168,7 +168,7 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
     reader = ThreadPoolExecutor(1, thread_name_prefix="read")
     writer = ThreadPoolExecutor(1, thread_name_prefix="write")
     prepared: set[Path] = set()
-    written: set[int] = set()
+    written: dict[int, int] = {}
 
     def read(job: Job) -> Photo | FileResult:
         if plan.skips(job):
@@ -319,23 +319,19 @@ def _attempt(
     return FileResult(job.source, job.target, FileStatus.FAILED, message)
 
 
-def _write(target: Path, photo: Photo, options: FileOptions, prepared: set[Path], written: set[int]) -> tuple[str, ...]:
+def _write(
+    target: Path, photo: Photo, options: FileOptions, prepared: set[Path], written: dict[int, int]
+) -> tuple[str, ...]:
     if target.parent not in prepared:
         prepare_folder(target.parent)
         prepared.add(target.parent)
-    name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # of a million names these are 60 MB
-    if name in written and _folds_case(target):
+    name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # numbers: names of a million files are many
+    if name in written and target.exists() and target.stat().st_ino == written[name]:
         reason = "on this disk it is the output of another picture, whose name differs in case or accents alone"
         raise OutputError(f"{target}: {reason}; restore them to different folders")
     notes = write_photo(target, photo, quality=options.quality, strip_metadata=options.strip_metadata)
-    written.add(name)
+    written[name] = target.stat().st_ino
     return notes
-
-
-def _folds_case(path: Path) -> bool:
-    """Return whether a path and the same in the other case are one file that exists."""
-    other = path.with_name(path.name.swapcase())
-    return other.exists() and path.exists() and other.samefile(path)
 
 
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:

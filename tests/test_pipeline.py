@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,9 @@ def test_a_name_without_a_format_to_write_is_refused_before_the_picture_is_chang
     assert not changed
 
 
-@pytest.mark.parametrize("names", [("X.png", "x.png"), ("caf\u00e9.png", "cafe\u0301.png")])
+@pytest.mark.parametrize(
+    "names", [("X.png", "x.png"), ("caf\u00e9.png", "cafe\u0301.png"), ("Stra\u00dfe.png", "stra\u00dfe.png")]
+)
 @pytest.mark.parametrize("folds", [True, False])
 def test_names_that_are_one_on_the_disk_of_the_output_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], *, folds: bool
@@ -137,10 +140,9 @@ def test_names_that_are_one_on_the_disk_of_the_output_lose_nothing(
     def write(path: Path, photo: Photo, **options: Any) -> tuple[str, ...]:
         notes = write_photo(path, photo, **options)
         written.append(path)
-        others = [path.with_name(name) for name in names if name != path.name]
-        for other in (*others, *(other.with_name(other.name.swapcase()) for other in others)) if folds else ():
-            other.unlink(missing_ok=True)  # such a disk shows the same file under them all
-            other.symlink_to(path.name)
+        for other in {path.with_name(name) for name in names} - {path} if folds else ():
+            other.unlink(missing_ok=True)  # such a disk shows the same file under both
+            other.hardlink_to(path)
         return notes
 
     monkeypatch.setattr(pipeline, "write_photo", write)
@@ -164,3 +166,12 @@ def test_a_run_that_ends_early_reports_what_is_done(
     said = capsys.readouterr()
     assert [file["status"] for file in json.loads(said.out)["files"]] == ["done"]
     assert "restored 1 photograph" in said.err
+
+
+def test_a_pipe_named_as_a_raw_file_does_not_hold_up_the_plan(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.heic")
+    write_grey(tmp_path / "y.png")
+    plan = make_plan([tmp_path / "x.heic", tmp_path / "y.png"], tmp_path / "out")
+    first, second = process_files(plan, unchanged, FileOptions())
+    assert "is not a regular file" in str(first.message)
+    assert second.status is FileStatus.DONE

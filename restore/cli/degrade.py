@@ -113,11 +113,12 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     Blur comes first, then camera noise, shot noise and Gaussian noise, then
     JPEG or WebP. TIFF outputs are float32, those of 8- and 16-bit TIFF too:
     they keep shot and Gaussian noise as drawn, below black and above white,
-    as published comparisons demand, unless camera, motion or compression clip
-    it. Other formats clip and round to their depth. With --blur frames the input is a folder of consecutive frames of a
-    video, sorted by the numbers in their names, and each N of them become one.
-    The same command with --reference writes what its pictures are compared
-    with: a camera's noise comes with that camera's mosaic and tones.
+    as published comparisons demand, unless JPEG or WebP follow. Other formats
+    clip and round to their depth. With --blur frames the input is a folder of
+    consecutive frames of a video, sorted by the numbers in their names, and
+    each N of them become one. The same command with --reference writes what
+    its pictures are compared with: a camera's noise comes with that camera's
+    mosaic and tones.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
@@ -141,7 +142,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         return
     planning.prepare_output(plan.output)
     if not quiet:
-        is_noisy = not reference and (noise, poisson) != (None, None) and not any(step.clips for step in chain.steps)
+        is_noisy = not reference and (noise, poisson) != (None, None) and jpeg is webp is None
         _say_what_becomes_of_depths(plan, is_noisy=is_noisy, is_compressed=jpeg is not None and not reference)
         if camera_noise is not None and not reference:
             console.say("note: score against what --reference writes; mosaic and tones are no noise")

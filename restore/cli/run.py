@@ -108,6 +108,8 @@ class Run:
         with self.bar:
             for result in results:
                 self.counts[result.status] += 1
+                if result.status is FileStatus.DONE and self.counts[FileStatus.DONE] == 1:
+                    self.num_free = self._num_seen - 1
                 self.pixels += result.width * result.height
                 self.num_warned += bool(result.warnings)
                 self._report(result)

@@ -34,7 +34,8 @@ class RunsByDefault(TyperGroup):
         """Offer what the default command takes, too."""
         command = self.commands["run"]
         with command.make_context("run", [], parent=ctx, resilient_parsing=True) as context:
-            return [*super().shell_complete(ctx, incomplete), *command.shell_complete(context, incomplete)]
+            offered = [*super().shell_complete(ctx, incomplete), *command.shell_complete(context, incomplete)]
+        return list({item.value: item for item in offered}.values())
 
 
 app = typer.Typer(

@@ -150,6 +150,8 @@ def may_be_read(path: Path) -> bool:
     if suffix not in UNSUPPORTED:
         return True
     try:
+        if not path.is_file():  # opening a pipe would block
+            return False
         with path.open("rb") as file:
             return bool(_sniff(file.read(_HEAD_BYTES), suffix))
     except (ImageError, OSError):

@@ -221,6 +221,8 @@ def _inflated(part: bytes, num_bytes: int) -> tuple[bytes, bool]:
             num_more += len(more)
     except zlib.error:
         return content, True
+    if num_more > num_bytes:  # a last strip may be padded to the height of the others: its checksum is too far off
+        return content, False
     # one that just ends after its pixels, as where a writer flushed it but did not finish it, tells of no damage
     return content, num_more > 0 and not inflater.eof
 

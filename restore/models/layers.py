@@ -319,10 +319,11 @@ def pointwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     Returns:
         (N,D,H,W).
     """
+    if torch.compiler.is_compiling() or x_NCHW.device.type != "cpu" or x_NCHW.dtype != torch.float32:
+        return F.conv2d(x_NCHW, weight, bias)
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    is_alone = x_NCHW.device.type == "cpu" and torch.get_num_threads() == 1
-    is_small = x_NCHW.numel() <= SMALL_MAP
-    return F.conv2d(x_NCHW, weight, bias, dilation=2 if has_onednn and is_alone and not is_small else 1)
+    is_large_and_alone = x_NCHW.numel() > SMALL_MAP and torch.get_num_threads() == 1
+    return F.conv2d(x_NCHW, weight, bias, dilation=2 if has_onednn and is_large_and_alone else 1)
 
 
 class DepthwiseConv2d(nn.Conv2d):

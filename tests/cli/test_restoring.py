@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from restore.cli import run
 from restore.cli.restoring import Request
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
+from restore.pipeline import FileResult
 from restore.planning import Plan
 from restore.types import Existing, FileStatus, Task
 from restore.weights import save_weights
@@ -218,6 +220,27 @@ def test_skipped_pictures_do_not_shorten_the_time_left(
     following.started -= 10
     following.show_progress(500.1)  # a tenth of a picture in ten seconds
     assert "13:53:" in capsys.readouterr().err
+
+
+def test_pictures_of_one_tile_count_as_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    plan = Plan((tmp_path,), (8 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE)
+    following = run.Run(plan, json=False, quiet=False, verbose=False)
+    following.started -= 40
+
+    def results() -> Iterator[FileResult]:
+        for number in range(5):
+            status = FileStatus.SKIPPED if number == 0 else FileStatus.DONE
+            yield FileResult(tmp_path / "a.png", tmp_path / "out", status, width=1000, height=1000)
+        following.show_progress(5.5)  # the sixth has several tiles
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        following.conclude(results(), "restored", {})
+    lines = [line for line in capsys.readouterr().err.splitlines() if "of the next" in line]
+    assert lines == ["5 of 8 files and 50 % of the next, 0.11 images/s, 0:00:22 left"]
 
 
 def test_results_that_come_late_do_not_slow_the_pace(

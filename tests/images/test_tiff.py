@@ -373,6 +373,16 @@ def deflated_page(pixels: Array, stream: bytes) -> bytes:
     return built((tags | {279: [len(stream)]}, [stream]))
 
 
+def test_a_deflated_strip_may_be_padded_to_the_height_of_the_others(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 300), np.uint8)
+    path = tmp_path / "a.tif"
+    for num_rows in (3, 9, 500):
+        path.write_bytes(deflated_page(pixels, zlib.compress(pixels.tobytes() + bytes(num_rows * 300))))
+        photo = read_photo(path)
+        assert np.array_equal(photo.pixels, pixels)
+        assert photo.warnings == ()
+
+
 def test_the_checksum_of_a_deflated_strip_is_checked(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
     stream = zlib.compress(pixels.tobytes(), 0)  # 7 bytes, the pixels, the checksum

@@ -357,6 +357,12 @@ def test_pointwise_goes_to_onednn_on_one_thread(num_threads: Callable[[int], Non
     assert called & {"aten::mkldnn_convolution", "aten::_slow_conv2d_forward", "aten::slow_conv_dilated2d"} == {kernel}
 
 
+def test_pointwise_does_not_break_up_what_is_compiled(num_threads: Callable[[int], None]) -> None:
+    num_threads(1)
+    compiled = torch.compile(PointwiseConv2d(8, 8), backend="eager", fullgraph=True)
+    assert compiled(rand(1, 8, 64, 64)).shape == (1, 8, 64, 64)
+
+
 @pytest.mark.parametrize("kernel", [4, (3, 2)])
 def test_depthwise_refuses_even_kernels(kernel: int | tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="must be odd to keep the size, got"):
