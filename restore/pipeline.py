@@ -326,12 +326,21 @@ def _write(
         prepare_folder(target.parent)
         prepared.add(target.parent)
     name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # numbers: names of a million files are many
-    if name in written and target.exists() and target.stat().st_ino == written[name]:
+    if name in written and written[name] == _inode(target):
         reason = "on this disk it is the output of another picture, whose name differs in case or accents alone"
         raise OutputError(f"{target}: {reason}; restore them to different folders")
     notes = write_photo(target, photo, quality=options.quality, strip_metadata=options.strip_metadata)
-    written[name] = target.stat().st_ino
+    if (inode := _inode(target)) is not None:
+        written[name] = inode
     return notes
+
+
+def _inode(path: Path) -> int | None:
+    """Return the number of a file on its disk; None where it is gone or may not be looked at."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -154,7 +154,7 @@ def prepare_output(output: Path) -> None:
     Raises:
         OutputError: it cannot.
     """
-    folder = output.parent if names_a_file(output) else output
+    folder = _folder_of(output)
     prepare_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -170,7 +170,7 @@ def output_ready(output: Path) -> Iterator[None]:
     Raises:
         OutputError: it cannot.
     """
-    folder = output.parent if names_a_file(output) else output
+    folder = _folder_of(output)
     missing = [each for each in (folder, *folder.parents) if not _exists(each)]
     prepare_output(output)
     try:
@@ -188,7 +188,7 @@ def check_output(output: Path) -> None:
     Raises:
         OutputError: it could not.
     """
-    folder = output.parent if names_a_file(output) else output
+    folder = _folder_of(output)
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if _exists(parent))
     if not _is_folder(nearest):
         raise OutputError(f"{nearest}: a file stands where the output folder should be; choose another output")
@@ -214,6 +214,10 @@ def names_a_file(output: Path) -> bool:
     return output.suffix.lower() in FORMATS and not _is_folder(output)
 
 
+def _folder_of(output: Path) -> Path:
+    return output.parent if names_a_file(output) else output
+
+
 class _Guard:
     """Refuses jobs that would write over an original, or two to one output."""
 
@@ -227,11 +231,12 @@ class _Guard:
         self.folder, self.real_folder = Path(), Path()
 
     def check(self, job: Job) -> None:
-        if self.may_collide and may_be_read(job.source):
-            other = self.sources.setdefault(job.target, job.source)
-            if other != job.source:
+        other = self.sources.setdefault(job.target, job.source) if self.may_collide else job.source
+        if other != job.source and may_be_read(job.source):
+            if may_be_read(other):
                 remedy = "restore them to different folders or keep their formats"
                 raise UsageError(f"{job.source} and {other} would both become {job.target}; {remedy}")
+            self.sources[job.target] = job.source
         if job.target.parent != self.folder:  # jobs come folder by folder
             self.folder, self.real_folder = job.target.parent, Path(os.path.realpath(job.target.parent))
         target = self.real_folder / job.target.name

@@ -191,7 +191,7 @@ def train_variant(run: Path, config: TrainConfig, data: Path, minutes: float) ->
     material = Material.open(config, clean=data)
     recorded = run / "config.toml"
     if recorded.exists():
-        if recorded_sources(run) != {name: path.absolute() for name, path in material.sources.items()}:
+        if recorded_sources(run) != material.sources:
             raise UsageError(f"{run}: this run is of other photographs; choose another folder (--out)")
         budget = load_config(recorded).budget.model_dump()
     else:

@@ -98,7 +98,7 @@ class Material:
         """
         cache_bytes = int(config.data.cache_gb * 1e9)
         given = dict(zip(SOURCES, (clean, degraded, reference, validation, frames), strict=True))
-        sources = {name: path for name, path in given.items() if path is not None}
+        sources = {name: path.absolute() for name, path in given.items() if path is not None}
         if degraded is None and reference is None and clean is not None:
             source: Source = open_photos(clean, cache_bytes=cache_bytes)
         elif degraded is not None and reference is not None and clean is None:
@@ -147,7 +147,7 @@ class Material:
         Raises:
             OSError: as the system says it.
         """
-        paths = {name: str(path.absolute()) for name, path in self.sources.items()}
+        paths = {name: str(path) for name, path in self.sources.items()}
         write_atomically(run_dir / SOURCES_FILE, (json.dumps(paths, indent=2) + "\n").encode())
 
 

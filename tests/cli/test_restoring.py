@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -190,12 +190,22 @@ def test_a_bad_file_costs_only_itself(
     assert not (tmp_path / "out" / "bad.png").exists()
 
 
-def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int], run.Run]:
+    """Follow a run over so many pictures, with a line whenever there is progress."""
     monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    plan = Plan((tmp_path,), (["a.png", "b.png"],), tmp_path / "out", None, Existing.REFUSE)
-    following = run.Run(plan, json=False, quiet=False, verbose=False)
+
+    def start(num_pictures: int) -> run.Run:
+        plan = Plan((tmp_path,), (num_pictures * ["a.png"],), tmp_path / "out", None, Existing.REFUSE)
+        return run.Run(plan, json=False, quiet=False, verbose=False)
+
+    return start
+
+
+def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
+    follow: Callable[[int], run.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    following = follow(2)
     for num_done in (0.25, 1.0, 1.5, 1.2):  # the last one where a tile was too large for the memory
         following.show_progress(num_done)
     assert re.sub(r"[0-9]+:[0-9]+:[0-9]+", "TIME", capsys.readouterr().err).splitlines() == [
@@ -207,15 +217,9 @@ def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
 
 
 def test_skipped_pictures_do_not_shorten_the_time_left(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    follow: Callable[[int], run.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    following = run.Run(
-        Plan((tmp_path,), (1000 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE),
-        json=False,
-        quiet=False,
-        verbose=False,
-    )
+    following = follow(1000)
     following.counts[FileStatus.SKIPPED] = 499  # the 500th is reported after the work on the next has begun
     following.started -= 10
     following.show_progress(500.1)  # a tenth of a picture in ten seconds
@@ -223,11 +227,9 @@ def test_skipped_pictures_do_not_shorten_the_time_left(
 
 
 def test_pictures_of_one_tile_count_as_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    follow: Callable[[int], run.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    plan = Plan((tmp_path,), (8 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE)
-    following = run.Run(plan, json=False, quiet=False, verbose=False)
+    following = follow(8)
     following.started -= 40
 
     def results() -> Iterator[FileResult]:
@@ -244,11 +246,9 @@ def test_pictures_of_one_tile_count_as_work(
 
 
 def test_results_that_come_late_do_not_slow_the_pace(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    follow: Callable[[int], run.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    plan = Plan((tmp_path,), (5 * ["a.png"],), tmp_path / "out", None, Existing.REFUSE)
-    following = run.Run(plan, json=False, quiet=False, verbose=False)
+    following = follow(5)
     following.show_progress(0.5)
     following.started -= 30
     for num_done in (1.5, 3.0):  # the first result is reported when the work on the third picture has begun
