@@ -368,6 +368,14 @@ def test_a_combined_score_is_the_weighted_sum(folders: tuple[Path, Path]) -> Non
     assert report.document()["metrics"]["combined"]["mean"] is not None
 
 
+def test_a_small_score_is_not_rounded_to_zero(folders: tuple[Path, Path]) -> None:
+    report = score_folders(*folders, load_measures(("psnr",), combine="1e-9*psnr"))
+    for pair, entry in zip(report.pairs, report.document()["pairs"], strict=True):
+        small, psnr = (pair.scores[name] for name in ("combined", "psnr"))
+        if psnr is not None and math.isfinite(psnr):
+            assert entry["scores"]["combined"] == pytest.approx(small, rel=1e-7)
+
+
 def test_a_combined_score_needs_all_its_terms(tmp_path: Path) -> None:
     pair = Pair("x", write(tmp_path / "x.png", picture(0)), write(tmp_path / "y.png", picture(1)))
     scored = score_pair(pair, load_measures((), combine="psnr/100+ms-ssim"))

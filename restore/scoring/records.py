@@ -208,7 +208,7 @@ class ScoreReport:
         return self._ranked(metric)[::-1][:count]
 
     def document(self) -> dict[str, Any]:
-        """Return the report as JSON can hold it: six decimals, null for what is infinite or undefined."""
+        """Return the report as JSON can hold it: eight significant digits, null for what is infinite or undefined."""
         return {
             "protocol": self.protocol,
             "metrics": {name: self._metric_document(name) for name in self.metrics}
@@ -282,8 +282,8 @@ def difference(first: ScoreReport, other: ScoreReport, metric: str) -> Differenc
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number as JSON holds it: six decimals, None for what is infinite or undefined."""
-    return None if value is None or not math.isfinite(value) else round(value, 6)
+    """Return a number as JSON holds it: eight significant digits, None for what is infinite or undefined."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.8g}")
 
 
 def interval_document(interval: Interval | None) -> list[float | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -30,6 +31,18 @@ with stopping.StopRequest() as stop:
 """
 
 
+STARTING = """
+import builtins, os, signal, sys
+importing = builtins.__import__
+def interrupted(name, *args, **kwargs):
+    if name == "restore.cli":
+        os.kill(os.getpid(), signal.SIGINT)
+    return importing(name, *args, **kwargs)
+builtins.__import__ = interrupted
+import restore.__main__
+"""
+
+
 def leaves_at_once(program: str) -> bool:
     return subprocess.run([sys.executable, "-c", program], timeout=40, check=False).returncode == 130
 
@@ -40,3 +53,8 @@ def test_a_second_signal_does_not_wait_for_the_first() -> None:
 
 def test_a_second_signal_ends_a_training_step() -> None:
     assert leaves_at_once(TRAINING)
+
+
+def test_a_signal_while_the_program_is_being_imported_leaves_no_traceback() -> None:
+    finished = subprocess.run([sys.executable, "-c", STARTING], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (-signal.SIGINT, "")
