@@ -332,7 +332,7 @@ class Restorer:
         x, *coarse_change = (
             part.contiguous(memory_format=torch.channels_last) for part in torch.split(image_NCHW, 3, 1)
         )
-        sigma_N = None if sigma is None else torch.full((x.shape[0],), sigma, device=x.device)
+        sigma_N = None if sigma is None else torch.full((x.shape[0],), sigma, dtype=x.dtype, device=x.device)
 
         def run() -> Tensor:
             if isinstance(self.network, NAFNet):

@@ -255,6 +255,13 @@ def test_the_noise_level_reaches_the_network() -> None:
     assert np.abs(more - told).max() > 1e-3
 
 
+@pytest.mark.parametrize("sigma", [0, 1])
+def test_a_noise_level_may_be_a_whole_number(sigma: int) -> None:
+    picture = random_picture("float32", 16, 16, 3)
+    restorer = Restorer(small_net(sigma_input=True))
+    np.testing.assert_array_equal(restorer(picture, sigma=sigma), restorer(picture, sigma=float(sigma)))
+
+
 def test_a_network_that_cannot_be_told_says_so() -> None:
     with pytest.raises(UsageError, match="cannot be told"):
         Restorer(small_net())(random_picture("uint8", 8, 8, 3), sigma=0.1)
