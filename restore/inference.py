@@ -126,7 +126,7 @@ class Restorer:
             longer. None for what the weights say.
 
     Raises:
-        UsageError: the tile is too small, there is no attention that TLC could change, or no such ensemble.
+        UsageError: the tile is too small or no size, there is no attention that TLC could change, or no such ensemble.
 
     References:
         Chu, Chen, Chen, Lu 2022, TLC, arXiv:2112.04491; for the ensemble see `restore.ensemble`.
@@ -424,8 +424,10 @@ def check_settings(tile: int | Literal["auto", "off"], ensemble: int | None) -> 
     """Refuse what a Restorer would refuse.
 
     Raises:
-        UsageError: the tile is too small, or there is no such ensemble.
+        UsageError: the tile is too small or no size, or there is no such ensemble.
     """
+    if tile not in ("auto", "off") and not isinstance(tile, int):
+        raise UsageError(f"tile {tile!r}: choose auto, off or a whole number of pixels")
     if isinstance(tile, int) and tile < MIN_TILE:
         raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
     if ensemble is not None and ensemble not in ENSEMBLES:

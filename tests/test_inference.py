@@ -600,6 +600,12 @@ def test_tiles_below_the_smallest_are_refused() -> None:
         Restorer(Identity(), tile=8)
 
 
+@pytest.mark.parametrize("tile", ["of", "512", 512.0, None])
+def test_tiles_of_no_size_are_refused(tile: Any) -> None:
+    with pytest.raises(UsageError, match="choose auto, off or a whole number of pixels"):
+        Restorer(Identity(), tile=tile)
+
+
 def test_loading_by_name_restores_a_noisy_ramp() -> None:
     clean = np.tile(np.linspace(0.2, 0.8, 96, dtype=np.float32)[:, None], (1, 96))[..., None].repeat(3, 2)
     noise = np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
