@@ -210,15 +210,25 @@ class Restorer:
             clip: see there.
             on_progress: is told after each tile which share of the work is done, from 0 to 1.
         """
-        check_strength(strength)
-        if sigma is not None and not 0 <= sigma <= 1:
-            raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
-        if sigma is not None and not self.knows_sigma:
-            raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
+        self.check(sigma, strength)
         restored, notes = self._restore_by_sound_statistics(
             _as_batch(image), sigma=sigma, strength=strength, clip=clip, on_progress=on_progress
         )
         return _as_given(restored, image), notes
+
+    def check(self, sigma: float | None, strength: float) -> None:
+        """Refuse what `restore` would refuse, before there is a picture.
+
+        Raises:
+            ValueError: sigma or strength lie outside [0,1].
+            UsageError: this network cannot be told the noise level.
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"the strength must lie in [0,1], got {strength}")
+        if sigma is not None and not 0 <= sigma <= 1:
+            raise ValueError(f"sigma must lie in [0,1], got {sigma}; divide by 255 what is meant on 0–255")
+        if sigma is not None and not self.knows_sigma:
+            raise UsageError("these weights find the noise level themselves and cannot be told it; leave sigma out")
 
     def _restore_by_sound_statistics(self, source: Tensor, **options: Any) -> tuple[Tensor, tuple[str, ...]]:  # noqa: ANN401
         """Restore with TLC where that is asked for and sound, else without."""
@@ -432,16 +442,6 @@ def check_settings(tile: int | Literal["auto", "off"], ensemble: int | None) -> 
         raise UsageError(f"tile {tile}: a tile needs at least {MIN_TILE} pixels a side")
     if ensemble is not None and ensemble not in ENSEMBLES:
         raise UsageError(f"ensemble {ensemble}: choose {', '.join(map(str, ENSEMBLES))}")
-
-
-def check_strength(strength: float) -> None:
-    """Refuse a strength outside [0,1].
-
-    Raises:
-        ValueError: it is.
-    """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"the strength must lie in [0,1], got {strength}")
 
 
 def _as_given(restored_NCHW: Tensor, image: Image) -> Image:

@@ -24,8 +24,8 @@ from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, t
 from restore.images.opencv import cv2
 from restore.images.photo import count_outside
 from restore.images.writing import assert_holds
-from restore.inference import Restorer, check_strength, load
-from restore.planning import Job, Plan, make_plan, prepare_folder, prepare_output
+from restore.inference import Restorer, load
+from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
 from restore.types import Existing, FileStatus
 
 # these would meet every other file too
@@ -108,15 +108,17 @@ def restore_folder(
         A result for each file, in a fixed order.
 
     Raises:
-        UsageError: paths that make no sense together, or outputs that exist.
+        UsageError: paths that make no sense together, outputs that exist, or a model that cannot be told sigma.
         NothingToDoError: no pictures.
         OutputError: the output cannot be written, or the disk is full.
         WeightsError: the model cannot be loaded.
+        ValueError: sigma or strength lie outside [0,1].
     """
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
     plan = make_plan([Path(path) for path in paths], Path(output), existing=Existing(existing))
-    prepare_output(plan.output)
-    restorer = model if isinstance(model, Restorer) else load(model)
+    with output_ready(plan.output):
+        restorer = model if isinstance(model, Restorer) else load(model)
+        restorer.check(sigma, strength)
     return list(restore_files(plan, restorer, sigma=sigma, strength=strength, options=options))
 
 
@@ -133,7 +135,7 @@ def restore_files(
 
     `on_progress` is told after each tile how many files are done, the one at work counting by its share.
     """
-    check_strength(strength)
+    restorer.check(sigma, strength)
 
     def change(job: Job, photo: Photo) -> Photo:
         def tell(share: float) -> None:

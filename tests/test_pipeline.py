@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from restore import pipeline
 from restore.cli.run import Run
-from restore.errors import OutputError, UsageError
+from restore.errors import OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
-from restore.pipeline import FileOptions, FileResult, process_files
+from restore.inference import Restorer
+from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
 from restore.planning import Job, Plan, make_plan
 from restore.types import Existing, FileStatus
 
@@ -63,6 +65,20 @@ def test_a_picture_that_is_too_long_for_its_format_is_refused_before_it_is_chang
     assert result.status is FileStatus.FAILED
     assert f"{side - 1:,} pixels a side and the picture has {side} × 1; choose PNG or TIFF" in str(result.message)
     assert not changed
+
+
+@pytest.mark.usefixtures("plan")
+def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "new" / "out"
+    with pytest.raises(WeightsError, match="no-such-model"):
+        restore_folder(folder, out, model="no-such-model")
+    with pytest.raises(UsageError, match="cannot be told"):
+        restore_folder(folder, out, model=Restorer(nn.Identity()), sigma=0.1)
+    with pytest.raises(ValueError, match="divide by 255"):
+        restore_folder(folder, out, model=Restorer(nn.Identity()), sigma=25)
+    with pytest.raises(ValueError, match="strength"):
+        restore_folder(folder, out, model=Restorer(nn.Identity()), strength=2)
+    assert not out.parent.exists()
 
 
 def test_an_output_folder_that_goes_away_stops_the_run(plan: Plan, tmp_path: Path) -> None:

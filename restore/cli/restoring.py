@@ -81,6 +81,8 @@ def restore_as_asked(
             tlc=tlc,
             ensemble=request.ensemble,
         )
+        sigma_unit = None if sigma is None else sigma / 255
+        restorer.check(sigma_unit, request.strength)
     settings = {
         "strength": request.strength,
         "precision": str(restorer.precision),
@@ -97,7 +99,7 @@ def restore_as_asked(
     results = pipeline.restore_files(
         plan,
         restorer,
-        sigma=None if sigma is None else sigma / 255,
+        sigma=sigma_unit,
         strength=request.strength,
         options=pipeline.FileOptions(
             quality=request.quality,

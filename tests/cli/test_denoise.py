@@ -649,8 +649,10 @@ def test_official_checkpoints_work(restore: Restore, photographs: Path, tmp_path
     config = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), padding="constant")
     torch.save({"params": NAFNet(config).state_dict()}, tmp_path / "official.pth")
     assert restore("denoise", photographs, "out", "--model", "official.pth", "-q").returncode == 0
-    finished = restore("denoise", photographs, "out2", "--model", "official.pth", "--sigma", "10")
-    one_line_error(finished, 2, "cannot be told")
+    for extra in ([], ["--dry-run"]):
+        finished = restore("denoise", photographs, "out2", "--model", "official.pth", "--sigma", "10", *extra)
+        one_line_error(finished, 2, "cannot be told")
+    assert not (tmp_path / "out2").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
