@@ -23,7 +23,7 @@ from restore.errors import DeviceError, ImageError, UsageError
 from restore.models import NAFNet
 from restore.models.layers import enlarged, halved, mirrored_to_multiple
 from restore.tiling import Tiling, restore_strips
-from restore.types import LocalStatistics, Precision, Task
+from restore.types import LocalStatistics, Precision, Task, as_word
 from restore.weights import PUBLISHED_TLC_PX, WeightsInfo, load_weights
 
 Array = npt.NDArray[Any]
@@ -126,7 +126,8 @@ class Restorer:
             longer. None for what the weights say.
 
     Raises:
-        UsageError: the tile is too small or no size, there is no attention that TLC could change, or no such ensemble.
+        UsageError: the tile is too small or no size, there is no attention that TLC could change, or no such
+            precision, tlc or ensemble.
 
     References:
         Chu, Chen, Chen, Lu 2022, TLC, arXiv:2112.04491; for the ensemble see `restore.ensemble`.
@@ -146,7 +147,7 @@ class Restorer:
         check_settings(tile, ensemble)
         self.info = info
         self.device = torch.device(device)
-        self.precision = _choose_precision(Precision(precision), self.device)
+        self.precision = _choose_precision(as_word(Precision, precision, "precision"), self.device)
         self.dtype = _DTYPES[self.precision]
         self.tile = tile
         if ensemble is None:
@@ -156,7 +157,7 @@ class Restorer:
         self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
         is_global = isinstance(network, NAFNet) and network.config.is_global
         self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
-        self.tlc_px = _tlc_px(network, info, LocalStatistics(tlc))
+        self.tlc_px = _tlc_px(network, info, as_word(LocalStatistics, tlc, "tlc"))
         self._tile_sizes: dict[tuple[int, ...], int] = {}  # by number and size of pictures
         self.num_scales = network.config.scales if isinstance(network, NAFNet) else 1
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input

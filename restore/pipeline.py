@@ -26,7 +26,7 @@ from restore.images.photo import count_outside
 from restore.images.writing import assert_holds
 from restore.inference import Restorer, load
 from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
-from restore.types import Existing, FileStatus
+from restore.types import Existing, FileStatus, as_word
 
 # these would meet every other file too
 FATAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOENT}
@@ -108,14 +108,15 @@ def restore_folder(
         A result for each file, in a fixed order.
 
     Raises:
-        UsageError: paths that make no sense together, outputs that exist, or a model that cannot be told sigma.
+        UsageError: paths that make no sense together, outputs that exist, a model that cannot be told sigma, or no
+            such word for existing.
         NothingToDoError: no pictures.
         OutputError: the output cannot be written, or the disk is full.
         WeightsError: the model cannot be loaded.
         ValueError: sigma or strength lie outside [0,1].
     """
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    plan = make_plan([Path(path) for path in paths], Path(output), existing=Existing(existing))
+    plan = make_plan([Path(path) for path in paths], Path(output), existing=as_word(Existing, existing, "existing"))
     with output_ready(plan.output):
         restorer = model if isinstance(model, Restorer) else load(model)
         restorer.check(sigma, strength)

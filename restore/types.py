@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeVar
+
+from restore.errors import UsageError
 
 RECIPES = ("deblur", "deblur-fast", "denoise", "denoise-best", "denoise-fast", "denoise-lka")  # that are shipped
 
@@ -11,6 +14,20 @@ class Word(str, Enum):
     """A string with a fixed set of values (Python 3.10 has no StrEnum)."""
 
     __str__ = str.__str__
+
+
+AnyWord = TypeVar("AnyWord", bound=Word)
+
+
+def as_word(kind: type[AnyWord], text: str, option: str) -> AnyWord:
+    """Return the word that a text is.
+
+    Raises:
+        UsageError: it is none that the option has.
+    """
+    if text not in list(kind):
+        raise UsageError(f"{option} {text}: choose {', '.join(kind)}")
+    return kind(text)
 
 
 class Precision(Word):

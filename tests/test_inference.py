@@ -606,6 +606,18 @@ def test_tiles_of_no_size_are_refused(tile: Any) -> None:
         Restorer(Identity(), tile=tile)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp8"}, "precision fp8: choose auto, fp32, bf16, fp16"),
+        ({"tlc": "maybe"}, "tlc maybe: choose auto, on, off"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Restorer(Identity(), **options)
+
+
 def test_loading_by_name_restores_a_noisy_ramp() -> None:
     clean = np.tile(np.linspace(0.2, 0.8, 96, dtype=np.float32)[:, None], (1, 96))[..., None].repeat(3, 2)
     noise = np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)

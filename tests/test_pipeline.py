@@ -78,6 +78,8 @@ def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) ->
         restore_folder(folder, out, model=Restorer(nn.Identity()), sigma=25)
     with pytest.raises(ValueError, match="strength"):
         restore_folder(folder, out, model=Restorer(nn.Identity()), strength=2)
+    with pytest.raises(UsageError, match="existing replace: choose refuse, skip, overwrite"):
+        restore_folder(folder, out, existing="replace")
     assert not out.parent.exists()
 
 
