@@ -101,7 +101,7 @@ def load_measures(
         fid_weights: file with those of the FID, instead.
 
     Raises:
-        UsageError: an unknown metric, or a formula that cannot be read.
+        UsageError: an unknown metric, a formula that cannot be read, or `fid_weights` without the FID.
         WeightsError: a file of weights is damaged, or `fid_weights` is missing.
     """
     combination = Combination.parse(combine) if combine is not None else None
@@ -109,6 +109,8 @@ def load_measures(
     for name in wanted:
         if name not in METRICS:
             raise UsageError(unknown(name, METRICS, "metric"))
+    if fid_weights is not None and FID not in wanted:
+        raise UsageError(f"--fid-weights {fid_weights}: the FID is not asked for; add fid to --metrics")
     if fid_weights is not None and not fid_weights.is_file():
         raise WeightsError(f"{fid_weights}: no such file; name the weights of the FID's Inception-v3")
     ready, left_out = {}, {}

@@ -185,6 +185,7 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "out", "--save-statistics", "s.npz"), 2, "call it s.safetensors"),
         (("ref", "out", "--html", "no-such-folder/r.html"), 5, "its folder is missing"),
         (("ref", "out", "--fid-weights", "no-such-file", "--metrics", "fid"), 4, "no-such-file: no such file"),
+        (("ref", "out", "--fid-weights", "no-such-file"), 2, "the FID is not asked for; add fid to --metrics"),
         (("ref", "out", "--metrics", "psnr,"), 2, "--metrics psnr,: a name is empty"),
         (("ref", "out", "--combine", " "), 2, "it names no metric"),
         (("ref", "out", "--fail-under", "psnr=9", "--fail-under", "PSNR=3"), 2, "has the limit 9 already"),
