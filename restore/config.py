@@ -117,6 +117,14 @@ class Loss(Settings):
     lpips: float = Field(0.0, ge=0)
     lpips_net: Literal["alex", "squeeze", "vgg"] = "alex"
 
+    @model_validator(mode="after")
+    def _uses_what_is_set(self) -> Loss:
+        if self.eps is not None and self.kind in ("l1", "mse"):
+            raise ValueError(f"eps belongs to charbonnier and psnr; write loss={{kind='{self.kind}'}}, without it")
+        if self.lpips_net != type(self).model_fields["lpips_net"].default and not self.lpips:
+            raise ValueError("lpips_net is of no use without a weight for lpips")
+        return self
+
 
 class Budget(Settings):
     """How long to train: by steps or by time, never both; the schedule ends with it.

@@ -53,6 +53,8 @@ def test_a_preset_can_be_changed(recipe: Path) -> None:
         ("degradations.0.steps.0.sgma=[0,5]", "sgma"),
         ("degradations.0.steps.0.kind=gausian-noise", "unknown kind 'gausian-noise'; did you mean gaussian-noise"),
         ("degradations.5.weight=1", "no degradations.5.weight"),
+        ("loss={kind='mse', eps=1e-3}", r"loss: eps belongs to charbonnier and psnr; write loss=\{kind='mse'\}"),
+        ("loss.lpips_net=vgg", "loss: lpips_net is of no use without a weight for lpips"),
         ("optimiser.lr=fast", "optimiser.lr"),
         ("optimiser.lr=-1", "optimiser.lr"),
         ("seed", "name=value"),
