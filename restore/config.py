@@ -260,6 +260,8 @@ class TrainConfig(Settings):
     def _fits_together(self) -> TrainConfig:
         if not self.patches or self.patches[0].start != 0:
             raise ValueError("patches: the first stage starts at 0")
+        if len({stage.start for stage in self.patches}) < len(self.patches):
+            raise ValueError("patches: two stages start at once; leave one of them out")
         if self.network.channels != NUM_CHANNELS:
             raise ValueError(f"network.channels: pictures have {NUM_CHANNELS}, not {self.network.channels}")
         if self.data.told_share and not self.network.sigma_input:

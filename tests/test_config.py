@@ -61,6 +61,7 @@ def test_a_preset_can_be_changed(recipe: Path) -> None:
         ("data.told_share=2", "data.told_share"),
         ("budget={steps=1, minutes=1}", "either steps or minutes"),
         ("patches=[{start=0.5, size=16, batch_size=1}]", "starts at 0"),
+        ("patches.1.start=0", "patches: two stages start at once; leave one of them out"),
         ('name="a/b"', "name"),
         ("checkpoint.max_mb=1e308", "checkpoint.max_mb"),
         ("data.cache_gb=1e300", "data.cache_gb"),
