@@ -123,13 +123,14 @@ def warmup_cosine(progress: float, warmup: float = 0.03) -> float:
 def warmup_stable_decay(progress: float, warmup: float = 0.03, decay: float = 0.25) -> float:
     """Return the factor on the learning rate: linear up to 1, constant, and linear down to 0 over the last share.
 
+    Where both shares exceed the whole, the rise ends where it meets the fall.
+
     References:
         Hägele, Bakouch, Kosson, Ben Allal, von Werra, Jaggi 2024, "Scaling Laws and Compute-Optimal Training Beyond
         Fixed Training Durations", arXiv:2405.18392.
     """
-    if progress < warmup:
-        return progress / warmup
-    return min(1.0, max(0.0, (1 - progress) / decay))
+    rising = progress / warmup if progress < warmup else 1.0
+    return min(rising, max(0.0, (1 - progress) / decay))
 
 
 def set_learning_rate(optimisers: Iterable[Optimizer], factor: float) -> None:
