@@ -477,7 +477,8 @@ def _to_unit(tile: Tensor) -> Tensor:
 def _halved(source: Tensor) -> Tensor:
     """Return pictures of any depth at half their size, as float32 in [0,1], made a strip of rows at a time."""
     num, channels, height, width = source.shape
-    half = torch.empty((num, -(-height // 2), -(-width // 2), channels)).permute(0, 3, 1, 2)
+    size = num, -(-height // 2), -(-width // 2), channels
+    half = torch.empty(size, dtype=torch.float32).permute(0, 3, 1, 2)
     for top in range(0, height, ROWS_HALVED):
         strip = _to_unit(source[..., top : top + ROWS_HALVED, :]).nan_to_num(0, 0, 0).clamp_(*USUAL)
         half[..., top // 2 : (top + ROWS_HALVED) // 2, :] = halved(strip)

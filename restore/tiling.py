@@ -74,7 +74,7 @@ def _restore_strip(rows: slice, width: int, tiling: Tiling, restore_tile: Callab
     for columns in column_spans:
         tile = restore_tile(rows, columns)
         if strip is None:
-            strip = torch.empty(*tile.shape[:-1], width)
+            strip = tile.new_empty(*tile.shape[:-1], width)
         shared = done - columns.start
         if shared > 0:
             rising = _rising(shared)

@@ -600,6 +600,19 @@ def test_tiles_below_the_smallest_are_refused() -> None:
         Restorer(Identity(), tile=8)
 
 
+@pytest.mark.parametrize(("scales", "ensemble"), [(1, 1), (3, 2)])
+def test_numbers_that_are_float64_by_default_change_nothing(scales: int, ensemble: int) -> None:
+    picture = random_picture("uint8", 300, 30, 3)
+    restorer = Restorer(small_net(stem=2, sigma_input=True, scales=scales), tile=256, ensemble=ensemble)
+    expected = restorer(picture, sigma=0.1)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_array_equal(restorer(picture, sigma=0.1), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("tile", ["of", "512", 512.0, None])
 def test_tiles_of_no_size_are_refused(tile: Any) -> None:
     with pytest.raises(UsageError, match="choose auto, off or a whole number of pixels"):
