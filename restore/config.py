@@ -154,10 +154,9 @@ class Data(Settings):
 
     Attributes:
         told_share: share of the samples whose Gaussian noise level the network is told; for networks with
-            `sigma_input`.
+            `sigma_input`. None where it learns from pairs, as the next two.
         grey_share: share of the samples that are grey.
-        patterns_share: share of the samples whose picture is a drawn repeated pattern instead, in training only; none
-            where it learns from pairs.
+        patterns_share: share of the samples whose picture is a drawn repeated pattern instead, in training only.
         validation_share: share of the pictures held out for validation, where no folder is named for it.
         frames_share: share of the samples that are means of consecutive frames, where a folder of them is given.
         frames_num: fewest and most frames in a mean.
