@@ -7,6 +7,14 @@ import sys
 
 import torch
 
+_TOLD = (
+    "allocate memory",
+    "not enough memory",  # Windows
+    "error: out of memory",
+    "STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN, of what it wants for itself
+)
+
 
 def keep_freed_memory() -> None:
     """Let glibc keep what it frees: feature maps are large, and fetching their pages anew costs up to half the time."""
@@ -21,5 +29,4 @@ def keep_freed_memory() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether Python, or torch on any device, ran out of memory."""
     told = str(error)
-    is_told = any(words in told for words in ("allocate memory", "error: out of memory", "STATUS_ALLOC_FAILED"))
-    return is_told or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in told for words in _TOLD)

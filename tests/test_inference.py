@@ -454,6 +454,8 @@ def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
+        "[enforce fail at alloc_cpu.cpp:72] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+        "could not create a primitive",
     ],
 )
 def test_out_of_memory_is_understood_whoever_says_it(message: str) -> None:
