@@ -87,7 +87,7 @@ class WeightsInfo:
         try:
             patches = self.document["training"]["config"]["patches"]
             return 3 * max(int(stage["size"]) for stage in patches) // 2
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     @property
@@ -223,7 +223,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  it is no mapping
         document = json.loads(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({brief(error)}); {_REMEDY}") from error
     if document is not None and not isinstance(document, dict):
         raise WeightsError(f"{path}: its description is not a JSON object; {_REMEDY}")
@@ -248,8 +248,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _is_dense(value: object) -> bool:
-    """Whether it is a tensor that holds all its values, not a sparse, nested or empty one of some kind."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta and not value.is_nested
+    """Whether it is a tensor that holds all its values, not a sparse, nested, repeating or empty one of some kind."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta or value.is_nested:
+        return False
+    return value.nbytes <= value.untyped_storage().nbytes()
 
 
 def _without_prefix(key: str) -> str:

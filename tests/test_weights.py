@@ -99,6 +99,19 @@ def test_a_lying_header_is_refused(saved: Path) -> None:
         load_weights(saved)
 
 
+def test_a_description_without_bottom_is_refused(saved: Path) -> None:
+    save_file(load_file(saved), saved, {METADATA_KEY: "[" * 100_000})
+    with pytest.raises(WeightsError, match="damaged"):
+        load_weights(saved)
+
+
+def test_patches_without_end_ask_for_no_tlc(tmp_path: Path) -> None:
+    path = tmp_path / "endless.safetensors"
+    training = {"config": {"patches": [{"size": float("inf")}]}}
+    save_weights(path, randomised(SMALL), document(SMALL, training=training))
+    assert load_weights(path)[1].tlc_px_of_training is None
+
+
 def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
     rewrite(saved, lambda described: described | {"format_version": FORMAT_VERSION + 1})
     with pytest.raises(WeightsError, match="upgrade restore"):
@@ -165,7 +178,7 @@ def test_more_blocks_than_tensors_are_refused_before_they_are_built(tmp_path: Pa
 
 def test_tensors_without_all_their_values_are_refused(tmp_path: Path) -> None:
     weight = torch.zeros(1, 3, 3, 3)
-    for tensor in (weight.to_sparse(), weight.to("meta")):
+    for tensor in (weight.to_sparse(), weight.to("meta"), torch.zeros(1).expand(1, 10**6, 10**6)):
         torch.save({"params": {"intro.weight": tensor}}, tmp_path / "net.pth")
         with pytest.raises(WeightsError, match=r"net\.pth: "):
             load_weights(tmp_path / "net.pth")
