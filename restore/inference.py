@@ -7,6 +7,7 @@ import copy
 import math
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,8 @@ TLC_LIMIT = 2.0  # factors thrice the global ones paint mosaics; chosen on made-
 USUAL = -1.0, 2.0  # values that networks see: white is 1, and noise goes beyond; what lies further out is added again
 EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
 BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, float32
+
+_ONE_AT_A_TIME = threading.RLock()  # under TLC, which keeps in the network what it averages over and finds there
 
 _PEAKS = {torch.uint8: 255, torch.uint16: 65535}
 _DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
@@ -106,7 +109,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 class Restorer:
-    """Restores pictures with one network.
+    """Restores pictures with one network; threads may share it, and under TLC they take turns.
 
     Args:
         network: takes (N,3,H,W) and returns the same shape; a folded copy of it is used. One that works at several
@@ -163,6 +166,7 @@ class Restorer:
         self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
         if isinstance(network, NAFNet):
             network.fold()
+            network.use_local_statistics(None)
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
@@ -233,15 +237,17 @@ class Restorer:
 
     def _restore_by_sound_statistics(self, source: Tensor, **options: Any) -> tuple[Tensor, tuple[str, ...]]:  # noqa: ANN401
         """Restore with TLC where that is asked for and sound, else without."""
-        if not isinstance(self.network, NAFNet):
+        if self.tlc_px is None:
             return self._restore(source, **options)
-        self.network.use_local_statistics(self.tlc_px)
-        try:
-            return self._restore(source, **options)
-        except _StatisticsDisagreeError as error:
-            self.network.use_local_statistics(None)
-            restored, notes = self._restore(source, **options)
-            return restored, (str(error), *notes)
+        assert isinstance(self.network, NAFNet)
+        with _ONE_AT_A_TIME:
+            self.network.use_local_statistics(self.tlc_px)
+            try:
+                return self._restore(source, **options)
+            except _StatisticsDisagreeError as error:
+                self.network.use_local_statistics(None)
+                restored, notes = self._restore(source, **options)
+                return restored, (str(error), *notes)
 
     def _restore(
         self,
