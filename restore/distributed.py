@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from restore.errors import RestoreError, UsageError
+from restore.errors import RestoreError, UsageError, brief
 
 if dist.is_available():
     # Its functions take the group of the moment of their import as a default. Imported later (by torch.compile's
@@ -26,6 +26,8 @@ if dist.is_available():
 
 SECONDS_TO_SAVE = 300  # for a stopped process, before it is killed
 TIMEOUT = timedelta(minutes=5)  # after which a rank that waits for a dead one gives up
+
+_BY_TORCHRUN = "start by torchrun, which sets all of its variables, or unset it"
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,14 @@ def join_team(device: torch.device) -> Iterator[Team]:
 
     Raises:
         TeamError: another process died or cannot be reached.
+        UsageError: the environment is half that of torchrun.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if not is_in_team():
         yield Team()
         return
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-        yield Team(dist.get_rank(), size)
+        _meet(device)
+        yield Team(dist.get_rank(), dist.get_world_size())
     except (dist.DistBackendError, dist.DistNetworkError, dist.DistStoreError) as error:
         raise TeamError(f"rank {os.environ.get('RANK')}: lost the other processes; resume the run") from error
     except RuntimeError as error:
@@ -100,6 +102,13 @@ def join_team(device: torch.device) -> Iterator[Team]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _meet(device: torch.device) -> None:
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    except ValueError as error:  # a variable is missing, or no number
+        raise UsageError(f"WORLD_SIZE={_world_size()} is set, but: {brief(error)}; {_BY_TORCHRUN}") from error
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -113,7 +122,19 @@ def own_device(device: torch.device) -> torch.device:
 
 def is_in_team() -> bool:
     """Return whether torchrun started this process among others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _world_size() > 1
+
+
+def _world_size() -> int:
+    """Return how many processes the environment speaks of.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal():
+        raise UsageError(f"WORLD_SIZE={text}: no number of processes; {_BY_TORCHRUN}")
+    return int(text)
 
 
 def leads() -> bool:

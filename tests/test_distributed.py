@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restore.distributed import number_of_processes
+from restore.distributed import join_team, number_of_processes
 from restore.errors import UsageError
 
 LEAVE_A_TEAM = """
@@ -34,6 +34,21 @@ print(len(os.listdir("/proc/self/task")) - num_threads)
 def test_no_thread_of_a_team_outlives_it() -> None:
     left = subprocess.run([sys.executable, "-c", LEAVE_A_TEAM], capture_output=True, text=True, check=True)
     assert left.stdout.split()[-1] == "0"
+
+
+@pytest.mark.parametrize(("size", "told"), [("two", "no number"), ("2", "RANK expected")])
+def test_half_the_environment_of_torchrun_is_named(monkeypatch: pytest.MonkeyPatch, size: str, told: str) -> None:
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(UsageError, match=f"WORLD_SIZE={size}.*{told}.*torchrun"), join_team(torch.device("cpu")):
+        pass
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    with join_team(torch.device("cpu")) as team:
+        assert team.size == 1
 
 
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
