@@ -177,6 +177,15 @@ def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> N
         assert words in page
 
 
+def test_pictures_stand_side_by_side_where_nothing_moves(reports: list[ScoreReport]) -> None:
+    page = as_html(reports, provenance({}), num_shown=1)
+    still = re.search(r"@media print, \(scripting: none\) \{.*?\n\}", page, flags=re.DOTALL)
+    assert still
+    assert re.search(r"\.layer \{[^}]*display: block !important", still[0])
+    assert re.search(r"\.moving, [^}]*display: none !important", still[0])
+    assert '<span class="moving">Move the slider' in page
+
+
 @pytest.mark.usefixtures("reports")
 def test_the_page_tells_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "one/a.png").write_bytes(b"broken")
