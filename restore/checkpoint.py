@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.errors import WeightsError
 
@@ -68,7 +69,9 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
     """Return the newest state of a kind that can be read, or None where the run has none yet.
 
     Raises:
-        WeightsError: there are checkpoints and none can be read.
+        WeightsError: there are checkpoints, and all are damaged.
+        PermissionError: one may not be read.
+        MemoryError: or as torch says it; an older one is no answer to that.
     """
     paths = list_checkpoints(run_dir, kind)
     for path in reversed(paths):
@@ -78,7 +81,9 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
                 continue
             content.seek(0)
             state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        except Exception:  # noqa: BLE001, S112  whatever damage does to an archive, the older checkpoint is the answer
+        except Exception as error:  # whatever damage does to an archive, the older checkpoint is the answer
+            if is_out_of_memory(error) or isinstance(error, PermissionError):
+                raise
             continue
         return state
     if paths:

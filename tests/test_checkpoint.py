@@ -44,6 +44,24 @@ def test_a_checkpoint_with_a_changed_byte_falls_back_too(tmp_path: Path) -> None
     assert loaded["step"] == 1
 
 
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "Permission denied")])
+def test_a_checkpoint_that_could_be_read_another_time_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step})
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "checkpoint-00000002.pt":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(type(error)):
+        load_checkpoint(tmp_path)
+
+
 def test_a_save_that_fails_leaves_the_previous_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, {"step": 1})
 
