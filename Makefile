@@ -23,10 +23,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PIP) install --quiet --editable '.[dev]'
 	touch $@
 
-demo: setup ## restore real photographs with the shipped weights, and look at them
+demo: setup ## restore sample photographs with the shipped weights, and compare them
 	$(BIN)/python scripts/demo.py --out demo
 
-train-demo: setup ## train for five minutes from nothing, and score what comes of it
+train-demo: setup ## train for five minutes from random weights, and score the result
 	$(BIN)/python scripts/train_demo.py --out runs/train-demo --data $(DATA) --minutes $(DEMO_MINUTES)
 
 test: setup ## run the tests
@@ -38,7 +38,7 @@ check: setup ## format, lint, types, floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## every benchmark: layers, nets, folders, memory, and the peers side by side
+bench: setup ## time layers, networks, folders, memory and training, beside published methods
 	$(BIN)/python scripts/bench_startup.py
 	$(BIN)/python scripts/bench_layers.py
 	$(BIN)/python scripts/bench_inference.py
@@ -50,7 +50,7 @@ bench: setup ## every benchmark: layers, nets, folders, memory, and the peers si
 	$(BIN)/python scripts/bench_score.py
 	$(BIN)/python scripts/bench_waiting.py
 
-weights-deblur: weights-deblur-fast ## the same, and in four orientations
+weights-deblur: weights-deblur-fast ## train deblur-fast on, and publish it in four orientations as deblur too
 	$(BIN)/python scripts/publish_weights.py $(RUN) --name deblur --ensemble 4
 
 RUN ?= runs/$(or $*,deblur-fast)
@@ -59,7 +59,7 @@ weights-denoise-best: INIT ?= denoise
 weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4 \
 	schedule.warmup=0.01 schedule.decay=0.92 patches=[{start=0.0,size=192,batch_size=2}]
 weights-denoise-best: PUBLISH ?= --ensemble 2
-weights-%: setup ## train on from what ships, MINUTES in all: make weights-denoise-fast DATA=folder MINUTES=120 RUN=runs/new
+weights-%: setup ## train the shipped weights further, MINUTES in all: make weights-denoise-fast DATA=folder MINUTES=120 RUN=runs/new
 	$(BIN)/restore train $* $(DATA) --out $(RUN) --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
 		$(foreach setting,$(SETTINGS),--set '$(setting)') $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
 	$(BIN)/python scripts/publish_weights.py $(RUN) --name $* $(PUBLISH)
