@@ -13,7 +13,8 @@ from restore.types import LocalStatistics, Precision, Task
 Tlc = Annotated[
     LocalStatistics,
     typer.Option(
-        help="Local averages in networks trained on global ones; auto: as the weights say, on for NAFNet's GoPro files."
+        help="Average attention locally in networks trained on whole patches; auto: as the weights say, on for "
+        "NAFNet's GoPro files."
     ),
 ]
 

@@ -16,7 +16,7 @@ from restore.types import Word
 if TYPE_CHECKING:
     from restore.degradations import Chain
     from restore.images import Photo
-    from restore.planning import Job, Plan
+    from restore.planning import Job, Plan, SkipHandler
 
 QUALITY = 95  # of JPEG outputs that nobody asked to compress
 
@@ -38,45 +38,58 @@ Blur = Annotated[
 BlurSize = Annotated[
     float | None,
     typer.Option(
-        metavar="PX", min=0.0, max=500.0, help="σ of a Gaussian, radius of a defocus, way of a motion, in pixels."
+        metavar="PX", min=0.0, max=500.0, help="In pixels: σ of gaussian, radius of defocus, length of motion."
     ),
 ]
 Blades = Annotated[
     int | None,
-    typer.Option(metavar="N", min=3, max=20, help="For --blur defocus: sides of the aperture; round if absent."),
+    typer.Option(metavar="N", min=3, max=20, help="For --blur defocus: sides of the aperture; by default it is round."),
 ]
 NumFrames = Annotated[
     int | None,
-    typer.Option(metavar="N", min=2, max=1000, help="For --blur frames: how many become one, named after the middle."),
+    typer.Option(
+        metavar="N", min=2, max=1000, help="For --blur frames: how many become one, named after the middle one."
+    ),
 ]
 FrameStep = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="From one mean of frames to the next; as many as one takes if absent."),
+    typer.Option(
+        metavar="N", min=1, help="For --blur frames: from one mean to the next; by default all that a mean spans."
+    ),
 ]
 FrameSkip = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="From one frame of a mean to the next; 1 for consecutive ones if absent."),
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="For --blur frames: from one frame of a mean to the next; by default 1, consecutive ones.",
+    ),
 ]
 CameraNoise = Annotated[
     float | None,
     typer.Option(
-        metavar="ISO", min=25, max=102400, help="Noise of a phone's camera at this ISO, its colours included."
+        metavar="ISO",
+        min=25,
+        max=102400,
+        help="Noise of a phone camera at this ISO, with that camera's mosaic and tones.",
     ),
 ]
-Noise = Annotated[
-    float | None, typer.Option(min=0.0, max=255.0, help="Gaussian noise, its standard deviation on 0–255.")
+Noise = Annotated[float | None, typer.Option(min=0.0, max=255.0, help="Gaussian noise: standard deviation on 0–255.")]
+Poisson = Annotated[
+    float | None, typer.Option(help="Shot noise: mean number of photons at white; the fewer, the noisier.")
 ]
-Poisson = Annotated[float | None, typer.Option(help="Shot noise: mean number of photons at white; fewer, noisier.")]
 Jpeg = Annotated[
     int | None,
-    typer.Option(min=1, max=100, help="JPEG compression of this quality, after the noise; JPEG outputs get it once."),
+    typer.Option(
+        min=1, max=100, help="JPEG compression at this quality, after the noise; JPEG outputs are compressed only once."
+    ),
 ]
-Webp = Annotated[int | None, typer.Option(min=1, max=100, help="WebP compression of this quality, in place of JPEG.")]
+Webp = Annotated[int | None, typer.Option(min=1, max=100, help="WebP compression at this quality, in place of JPEG.")]
 Reference = Annotated[
     bool,
     typer.Option(
         "--reference",
-        help="Write what the degraded picture is to be scored against, in its place: sharp, clean, developed alike.",
+        help="Write what to score the degraded pictures against instead: sharp and clean, developed in the same way.",
     ),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed and relative file name give the same blur and noise.")]
@@ -111,14 +124,14 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     """Make test material: add blur, noise and compression, in the order of a camera.
 
     Blur comes first, then camera noise, shot noise and Gaussian noise, then
-    JPEG or WebP. TIFF outputs are float32, those of 8- and 16-bit TIFF too:
+    JPEG or WebP. TIFF outputs are always float32, even from 8 and 16 bits:
     they keep shot and Gaussian noise as drawn, below black and above white,
     as published comparisons demand, unless JPEG or WebP follow. Other formats
     clip and round to their depth. With --blur frames the input is a folder of
-    consecutive frames of a video, sorted by the numbers in their names, and
-    each N of them become one. The same command with --reference writes what
-    its pictures are compared with: a camera's noise comes with that camera's
-    mosaic and tones.
+    consecutive video frames, sorted by the numbers in their names, and every
+    N of them become one. The same command with --reference writes what to
+    score its pictures against: camera noise comes with the camera's mosaic
+    and tones.
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
@@ -130,7 +143,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     chain = _chain(settings)
     existing = options.what_becomes_of_existing(skip_existing=skip_existing, overwrite=overwrite)
     on_skip = say_skipped if verbose else None
-    frames = _frames(input_, output, settings)
+    frames = _frames(input_, output, settings, on_skip)
     plan = planning.make_plan(
         list(frames) or [input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip
     )
@@ -205,7 +218,9 @@ def _chain(settings: Mapping[str, Any]) -> Chain:
     return Chain.model_validate({"steps": steps})
 
 
-def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Path, list[Path]]:
+def _frames(
+    folder: Path, output: Path, settings: Mapping[str, Any], on_skip: SkipHandler | None
+) -> dict[Path, list[Path]]:
     """Return the frames that become one, by the middle one; none where frames are no blur.
 
     Raises:
@@ -216,6 +231,7 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
         return {}
     from restore.data import frames_spanned, natural_order, windows  # noqa: PLC0415  torch takes two seconds to import
     from restore.images import find_images  # noqa: PLC0415  imported with torch
+    from restore.planning import NOT_WORTH_TELLING  # noqa: PLC0415  see above
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; --blur frames takes a folder of consecutive frames")
@@ -223,10 +239,21 @@ def _frames(folder: Path, output: Path, settings: Mapping[str, Any]) -> dict[Pat
         raise UsageError(f"{folder}: input and output are the same; choose another output, frames are never replaced")
     num, skip = settings["num_frames"], settings["frame_skip"] or 1
     needed = frames_spanned(num, skip)
-    found = [path for path in find_images(folder, exclude=output) if path.parent == folder]
+    others: list[str] = []
+
+    def pass_over(path: Path, reason: str) -> None:
+        if reason not in NOT_WORTH_TELLING:
+            others.append(f"{path.name}: {reason}")
+        if on_skip is not None:
+            on_skip(path, reason)
+
+    found = [path for path in find_images(folder, exclude=output, on_skip=pass_over) if path.parent == folder]
     found.sort(key=lambda path: natural_order(path.name))
     if len(found) < needed:
-        raise NothingToDoError(f"{folder}: {len(found)} frames lie in it and a mean takes {needed}; name one with more")
+        example = f" ({len(others)} passed over, such as {others[0]})" if others else ""
+        raise NothingToDoError(
+            f"{folder}: {len(found)} frames lie in it and a mean takes {needed}{example}; name one with more"
+        )
     if output.is_file() and any(output.samefile(path) for path in found):
         raise UsageError(f"{output}: is one of the frames; choose another output, frames are never replaced")
     return dict(windows(found, num, settings["frame_step"] or needed, skip))

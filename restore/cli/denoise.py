@@ -15,7 +15,7 @@ Sigma = Annotated[
     typer.Option(
         min=0.0,
         max=255.0,
-        help="Strength of the noise, its standard deviation on 0–255; estimated by the network if absent.",
+        help="Noise level: standard deviation on 0–255; by default estimated by the network.",
     ),
 ]
 

@@ -23,7 +23,8 @@ SCHEMA_VERSION = 1
 SECONDS_BETWEEN_LINES = 5.0
 
 app = typer.Typer(
-    name="models", help="List the shipped weights, show what a weight file says of itself, fetch weights of metrics."
+    name="models",
+    help="List the shipped weights, show what a weight file says about itself, or fetch weights of metrics.",
 )
 
 
@@ -59,7 +60,7 @@ def show(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show all that a weight file says of itself."""
+    """Show everything that a weight file says about itself."""
     del debug  # read where errors are explained
     from restore.weights import read_info  # noqa: PLC0415  torch takes two seconds to import
 
@@ -84,12 +85,12 @@ def fetch(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help=f"Folder for them, else that of {fetching.ENVIRONMENT_VARIABLE}, else {fetching.CACHE}.",
+            help=f"Folder for them, by default that of {fetching.ENVIRONMENT_VARIABLE}, else {fetching.CACHE}.",
         ),
     ] = None,
     debug: options.Debug = False,
 ) -> None:
-    """Download the weights of metrics from their official addresses; what broke off goes on."""
+    """Download the weights of metrics from their official addresses; interrupted downloads continue."""
     del debug  # read where errors are explained
     folder = fetching.weights_folder(weights_dir)
     wanted = {name: fetching.entry(name) for name in names}  # every name is checked before the first byte comes

@@ -11,52 +11,58 @@ from restore.errors import UsageError
 from restore.types import Existing, Precision
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT…", help="Photographs and folders of them, searched recursively.")
+    list[Path], typer.Argument(metavar="INPUT…", help="Photographs, and folders to search for them recursively.")
 ]
 Output = Annotated[
-    Path, typer.Argument(metavar="OUTPUT", help="Folder that mirrors the input; for one file also a file name.")
+    Path, typer.Argument(metavar="OUTPUT", help="Folder, which mirrors the input; for a single file also a file name.")
 ]
 Model = Annotated[
-    str, typer.Option(help="Shipped name (see `restore models`), weight file, official NAFNet .pth, or run folder.")
+    str, typer.Option(help="Shipped name (see `restore models`), weight file, official NAFNet .pth, or training run.")
 ]
-Strength = Annotated[float, typer.Option(min=0.0, max=1.0, help="Blend of the input (0) and the restored picture (1).")]
+Strength = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Blend between the input (0) and the restored picture (1).")
+]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:i]", help="Where to compute.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Number format of the computation; auto: fp32 on a CPU, bf16 on CUDA.")
+    Precision,
+    typer.Option("--precision", help="Number format to compute in; auto: fp32 on a CPU, bf16 on GPUs that have it."),
 ]
 Tile = Annotated[
     str,
-    typer.Option(metavar="N|auto|off", help="Side of the overlapping tiles, 256 pixels or more; off: no tiles."),
+    typer.Option(
+        metavar="N|auto|off",
+        help="Side of the overlapping tiles in pixels, 256 or more; auto: 1024, less where memory is short; off: none.",
+    ),
 ]
 Ensemble = Annotated[
     int | None,
     typer.Option(
         metavar="1|2|4|8",
-        help="Turned and mirrored copies to restore and average: better, and as many times slower; as the weights say "
-        "if absent.",
+        help="Average over so many turned and mirrored copies: better, and as many times slower; by default as the "
+        "weights say.",
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Format of the outputs; as the input if absent.")
+    str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Output format; by default that of the input.")
 ]
-Quality = Annotated[int, typer.Option(min=1, max=100, help="Of JPEG and lossy WebP.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave outputs that exist as they are.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist, whatever made them.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Quality = Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP outputs.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Skip files whose output exists already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist already.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file, and say why others are passed over.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Name every file, and why others are passed over.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 MaxPixels = Annotated[
-    int, typer.Option(min=1, metavar="N", help="Refuse pictures of more pixels than this before they are decoded.")
+    int, typer.Option(min=1, metavar="N", help="Refuse pictures with more pixels than this, before decoding.")
 ]
 AllowTruncated = Annotated[
-    bool, typer.Option("--allow-truncated", help="Accept what is there of a broken JPEG, TIFF, BMP or PNM.")
+    bool, typer.Option("--allow-truncated", help="Accept what can be read of a damaged JPEG, TIFF, BMP or PNM.")
 ]
 StripMetadata = Annotated[
     bool,
     typer.Option(
-        "--strip-metadata", help="Leave out EXIF (GPS with it), XMP, IPTC and texts; the colour profile stays."
+        "--strip-metadata", help="Drop EXIF (with GPS), XMP, IPTC and texts; keep the colour profile and dpi."
     ),
 ]
 

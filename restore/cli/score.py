@@ -45,7 +45,7 @@ def score(  # noqa: PLR0917  the order is that of the help page
 
     Sizes and channels must agree: nothing is ever resized. Pictures in which
     every value agrees have an infinite PSNR, which is left out of the mean.
-    Several folders of restored pictures are each compared with the first.
+    With several restored folders, the others are also compared with the first.
     """
     del list_metrics, debug  # read before, and where errors are explained
     limits, labels = given.thresholds(fail_under or []), given.labels_of(restored)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from restore import fetching
 from restore.cli import console
 from restore.cli.meanings import list_metrics
 from restore.errors import OutputError, UsageError
@@ -37,23 +38,30 @@ Metrics = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,…",
-        help="See --list-metrics; the worst pictures are by the first. Saved statistics serve fid alone.",
+        help="What to compute, see --list-metrics; the first ranks the worst pictures. Saved statistics: fid only.",
         show_default=DEFAULT_METRICS,
     ),
 ]
 ListMetrics = Annotated[
-    bool, typer.Option("--list-metrics", callback=_list_metrics, is_eager=True, help="List the metrics and leave.")
+    bool, typer.Option("--list-metrics", callback=_list_metrics, is_eager=True, help="List the metrics and exit.")
 ]
 Combine = Annotated[
-    str | None, typer.Option(metavar="SUM", help="Also a combined score, such as 0.5*psnr/100 + 0.5*ms-ssim.")
+    str | None, typer.Option(metavar="SUM", help="Add a combined score, such as 0.5*psnr/100 + 0.5*ms-ssim.")
 ]
-Channel = Annotated[Literal["rgb", "y"], typer.Option(help="Compare all channels, or the luma of BT.601 (limited).")]
+Channel = Annotated[Literal["rgb", "y"], typer.Option(help="Compare all channels, or BT.601 luma (limited range).")]
 CropBorder = Annotated[int, typer.Option(min=0, metavar="N", help="Leave out N pixels along each edge.")]
 Alpha = Annotated[
-    str, typer.Option(metavar="ignore|COLOUR", help="Ignore alpha, or lay over white, black, grey or #rrggbb.")
+    str, typer.Option(metavar="ignore|COLOUR", help="Ignore alpha, or lay pictures over white, black, grey or #rrggbb.")
 ]
-WeightsDir = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the weights of metrics lie.")]
-FidWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Weights of the FID's Inception-v3.")]
+WeightsDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder with the weights of metrics, by default that of "
+        f"{fetching.ENVIRONMENT_VARIABLE}, else {fetching.CACHE}.",
+    ),
+]
+FidWeights = Annotated[Path | None, typer.Option(metavar="FILE", help="Inception-v3 weights for the FID.")]
 SaveStatistics = Annotated[
     Path | None,
     typer.Option(
@@ -66,14 +74,17 @@ AllowMissingMetrics = Annotated[
     bool, typer.Option("--allow-missing-metrics", help="Accept metrics whose weights are missing.")
 ]
 FailUnder = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Exit with 1 if the mean is worse; may be repeated.")
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Exit with 1 if this mean is worse; may be repeated.")
 ]
 JsonFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the JSON report to a file.")]
 Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one row for each pair.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write one page with pictures; it needs no network.")]
-Worst = Annotated[int, typer.Option(min=0, metavar="N", help="How many of the worst to name; as many best in --html.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with pictures, which works offline.")]
+Worst = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="How many of the worst pictures to list; --html shows as many of the best."),
+]
 Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Threads that decode and score; by the cores if absent.")
+    int | None, typer.Option(min=1, metavar="N", help="Threads that decode and score; by default as the cores allow.")
 ]
 
 

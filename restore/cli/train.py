@@ -42,48 +42,57 @@ app = typer.Typer(
     name="train",
     cls=RunsByDefault,
     help="Train on your own photographs: restore train RECIPE DATA --out RUN (options: restore train run --help). "
-    "Go on with a run: restore train --resume --out RUN.",
+    "Continue a run: restore train --resume --out RUN.",
     no_args_is_help=True,
 )
 
 Recipe = Annotated[
     str | None,
     typer.Argument(
-        metavar="RECIPE", help=f"Shipped recipe ({', '.join(RECIPES)}) or TOML file; with --resume that of the run."
+        metavar="RECIPE",
+        help=f"Shipped recipe ({', '.join(RECIPES)}) or TOML file; with --resume by default that of the run.",
     ),
 ]
 Clean = Annotated[
     Path | None,
-    typer.Argument(metavar="DATA", help="Folder of clean photographs, or a pack, for the recipe to degrade."),
+    typer.Argument(metavar="DATA", help="Folder or pack of clean photographs for the recipe to degrade."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder; `--model RUN` takes its weights.")]
-Degraded = Annotated[Path | None, typer.Option(help="With --reference: degraded pictures, matched by name.")]
+Degraded = Annotated[
+    Path | None, typer.Option(help="With --reference, in place of DATA: degraded pictures, paired by name.")
+]
 Reference = Annotated[Path | None, typer.Option(help="With --degraded: what they should become.")]
 Validation = Annotated[
     Path | None,
     typer.Option(
-        help="Photographs to validate on, else a share of DATA; for pairs a folder with degraded/ and reference/."
+        help="Photographs to validate on, by default a share of DATA; for pairs a folder with degraded/ and reference/."
     ),
 ]
 Frames = Annotated[
-    Path | None, typer.Option(help="Beside DATA: consecutive sharp frames of video, averaged into blurred samples.")
+    Path | None, typer.Option(help="Beside DATA: consecutive sharp video frames, to average into blurred samples.")
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change a setting of the recipe: optimiser.lr=1e-3."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a setting of the recipe, such as optimiser.lr=1e-3; may be repeated.",
+    ),
 ]
-Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe as TOML; train nothing.")]
-MaxMinutes = Annotated[float | None, typer.Option(min=0.01, help="Budget by time; the schedule ends with it.")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget by steps.")]
+Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe as TOML and exit.")]
+MaxMinutes = Annotated[
+    float | None, typer.Option(min=0.01, help="Time budget, by default that of the recipe; the schedule ends with it.")
+]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget in steps instead.")]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with the run in --out, to the bit; RECIPE and DATA are its own if not given."),
+    typer.Option("--resume", help="Continue the run in --out exactly; RECIPE and DATA are by default its own."),
 ]
 Init = Annotated[str | None, typer.Option(help="Weights to start from: a shipped name, a weight file, a .pth, a run.")]
 Processes = Annotated[
     str, typer.Option(metavar="N|auto", help="Processes of one thread each; auto: one on each core or GPU.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a single process; all if absent.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a single process; by default all.")]
 
 
 @app.command()
@@ -107,7 +116,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a network by a recipe (the default command, whose name may be left out)."""
+    """Train a network by a recipe; the word `run` may be left out."""
     del debug  # read where errors are explained
     from restore.checkpoint import list_checkpoints  # noqa: PLC0415  torch takes two seconds to import
     from restore.config import load_config  # noqa: PLC0415  see above

@@ -72,7 +72,7 @@ class TrainingDisplay:
                     self.named.add(reason)
                     console.warn(f"left out: {reason}")
             psnr_db, gain_db = (_number(record[f"validation_{name}_db"]) for name in ("psnr", "gain"))
-            validation = f"validation {psnr_db:.2f} dB PSNR, {gain_db:+.2f} dB gained"
+            validation = f"validation {psnr_db:.2f} dB PSNR, {gain_db:+.2f} dB over the input"
             self._say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, {validation}")
         elif event == "rewind":
             self._say(f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate")

@@ -493,6 +493,16 @@ def test_blur_options_that_do_not_fit(tmp_path: Path, arguments: tuple[object, .
     assert message in errors(done)[0]
 
 
+def test_too_few_frames_say_what_was_passed_over(tmp_path: Path) -> None:
+    frames(tmp_path / "elsewhere", 3)
+    (tmp_path / "in").mkdir()
+    for path in (tmp_path / "elsewhere").iterdir():
+        (tmp_path / "in" / path.name).symlink_to(path)
+    done = degrade(tmp_path / "in", tmp_path / "out", "--blur", "frames", "--num-frames", 3)
+    assert done.returncode == 3
+    assert "0 frames lie in it and a mean takes 3 (3 passed over, such as f1.png: a link out of" in errors(done)[0]
+
+
 def test_frames_need_a_folder_other_than_the_output(tmp_path: Path) -> None:
     frames(tmp_path / "in", 3)
     arguments = ("--blur", "frames", "--num-frames", 3)
