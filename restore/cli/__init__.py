@@ -92,7 +92,7 @@ def _explain_usage(error: Exception) -> int | None:
     format_message = getattr(error, "format_message", None)
     if format_message is None:
         return None
-    message = format_message().rstrip(".")
+    message = format_message().rstrip(".").replace("Value error, ", "")  # which pydantic puts before its reasons
     missing = getattr(error, "param", None) if type(error).__name__ == "MissingParameter" else None
     if getattr(missing, "name", None) == "inputs":  # Typer takes a single path for the output
         message = "Missing argument 'OUTPUT': name one INPUT or more, and OUTPUT last"

@@ -54,6 +54,12 @@ def test_a_missing_output_is_named(restore: Restore, command: str) -> None:
     assert "Missing argument 'OUTPUT'" in finished.stderr
 
 
+def test_an_unknown_word_is_answered_with_those_that_are_known(restore: Restore) -> None:
+    finished = restore("denoise", "in", "out", "--precision", "fp8")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
+    assert "'--precision': 'fp8' is not one of 'auto', 'fp32'" in finished.stderr
+
+
 def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
     finished = restore("denoise", "in", "")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
