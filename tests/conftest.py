@@ -12,6 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # on pictures this small, threads
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--store` renew the stored pictures of tests/golden."""
+    parser.addoption("--store", action="store_true", help="store what tests/golden compares with anew")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of data beside the project; tests that need it are skipped where it is absent."""
