@@ -5,15 +5,15 @@ from __future__ import annotations
 import ctypes
 import sys
 
-import torch
-
 _TOLD = (
     "allocate memory",
-    "not enough memory",  # Windows
-    "error: out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "Insufficient memory",
+    "out of memory",
     "STATUS_ALLOC_FAILED",
-    "could not create a primitive",  # oneDNN, of what it wants for itself
 )
+_TOLD_BY_ONEDNN = "could not create a primitive"  # with "descriptor" behind it, it knows no such operation
 
 
 def keep_freed_memory() -> None:
@@ -27,6 +27,6 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether Python, or torch on any device, ran out of memory."""
+    """Tell whether Python, OpenCV, or torch on any device, ran out of memory."""
     told = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in told for words in _TOLD)
+    return isinstance(error, MemoryError) or told == _TOLD_BY_ONEDNN or any(words in told for words in _TOLD)

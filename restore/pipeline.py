@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from restore.allocator import is_out_of_memory
 from restore.degradations import Chain, Jpeg, generator_for, mean_light
 from restore.errors import ImageError, OutputError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
@@ -311,7 +312,9 @@ def _attempt(
     """Turn an error that concerns one file into its result; those that would meet every other file pass through."""
     try:
         return action(*args, **kwargs)
-    except MemoryError:
+    except (MemoryError, RuntimeError, cv2.error) as error:
+        if not is_out_of_memory(error):
+            raise
         message = f"{job.source}: not enough memory for this picture; free some or split it"
     except ImageError as error:
         message = str(error) if str(error).startswith(f"{job.source}:") else f"{job.source}: {error}"

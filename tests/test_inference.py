@@ -468,11 +468,14 @@ def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
         "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9",
         "[enforce fail at alloc_cpu.cpp:72] data. DefaultCPUAllocator: not enough memory: you tried to allocate 9",
         "could not create a primitive",
+        "std::bad_alloc",
+        "OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 5880000",
     ],
 )
 def test_out_of_memory_is_understood_whoever_says_it(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])

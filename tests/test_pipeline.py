@@ -19,6 +19,10 @@ from restore.errors import OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
 from restore.inference import Restorer
 from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
+
+
+from restore.images.opencv import cv2
+from restore.pipeline import FileOptions, FileResult, process_files
 from restore.planning import Job, Plan, make_plan
 from restore.types import Existing, FileStatus
 
@@ -81,6 +85,18 @@ def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) ->
     with pytest.raises(UsageError, match="existing replace: choose refuse, skip, overwrite"):
         restore_folder(folder, out, existing="replace")
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), cv2.error("Insufficient memory")])
+def test_a_picture_that_takes_too_much_memory_leaves_the_others(plan: Plan, error: Exception) -> None:
+    def change(job: Job, photo: Photo) -> Photo:
+        if not job.number:
+            raise error
+        return photo
+
+    first, *others = process_files(plan, change, FileOptions())
+    assert "not enough memory for this picture" in str(first.message)
+    assert all(result.status is FileStatus.DONE for result in others)
 
 
 def test_an_output_folder_that_goes_away_stops_the_run(plan: Plan, tmp_path: Path) -> None:

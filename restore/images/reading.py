@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
+from restore.allocator import is_out_of_memory
 from restore.errors import ImageError
 from restore.images import containers
 from restore.images.bmp import decode_bmp, read_bmp_header
@@ -120,9 +121,9 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, al
         return _finish(path, kind, _decode(kind, data, max_pixels, allow_truncated=allow_truncated))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: there is not enough memory to decode it; free some or scale it down") from error
     except Exception as error:  # decoders raise anything on damaged content
+        if is_out_of_memory(error):
+            raise ImageError(f"{path}: there is not enough memory to decode it; free some or scale it down") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise ImageError(f"{path}: {error.strerror}; check the path and its permissions") from error
         raise ImageError(f"{path}: it is damaged ({_one_line(error)}); {COPY_AGAIN}") from error

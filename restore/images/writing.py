@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin, WebPImagePlugin
 
+from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.encodings import FULL_CHROMA_QUALITY, LONGEST_SIDES
 from restore.errors import ImageError, OutputError
@@ -119,9 +120,9 @@ def write_photo(
         content = _encode(_fit(photo, suffix, warnings), kind, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{path}: there is not enough memory to encode it; free some") from error
-    except (cv2.error, OSError, ValueError, OverflowError) as error:
+    except (cv2.error, MemoryError, OSError, ValueError, OverflowError) as error:
+        if is_out_of_memory(error):
+            raise ImageError(f"{path}: there is not enough memory to encode it; free some") from error
         reason = " ".join(str(error).split())[:120]
         raise ImageError(f"{path}: it cannot be encoded ({reason}); choose PNG or TIFF (--format)") from error
     try:

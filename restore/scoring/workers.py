@@ -30,7 +30,7 @@ def as_image_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, cv2.error) as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             reason = "there is not enough memory to score it; close other programs, or use --workers 1"
         elif isinstance(error, cv2.error):
             text = " ".join(str(error).split())[:_MOST_CHARACTERS]
@@ -56,9 +56,3 @@ def in_threads(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, cv2.error):
-        return getattr(error, "code", None) == cv2.Error.StsNoMem
-    return is_out_of_memory(error)

@@ -463,6 +463,17 @@ def test_whatever_a_decoder_raises_is_an_error_of_the_file(
         read_photo(put(tmp_path, "a.png", encode(smooth, "PNG")))
 
 
+def test_a_picture_too_large_for_the_memory_is_not_called_damaged(
+    tmp_path: Path, smooth: Array, encode: Encode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise cv2.error("(-4:Insufficient memory) Failed to allocate 5880000")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(ImageError, match="there is not enough memory to decode it"):
+        read_photo(put(tmp_path, "a.png", encode(smooth, "PNG")))
+
+
 def test_flipped_bits_and_cut_files_give_a_photograph_or_an_error(
     tmp_path: Path, smooth: Array, exif: Image.Exif, icc: bytes, encode: Encode
 ) -> None:
