@@ -270,7 +270,8 @@ class Restorer:
                     raise
                 if size <= MIN_TILE:
                     reason = f"out of memory on {self.device} even with tiles of {size} pixels"
-                    raise DeviceError(f"{reason}; close other programs or choose the device cpu") from error
+                    remedy = "close other programs" + (" or choose the device cpu" if self.device.type != "cpu" else "")
+                    raise DeviceError(f"{reason}; {remedy}") from error
                 size = max(MIN_TILE, size // 2)
 
     def _restore_tiled(
