@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 import tarfile
 import warnings
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def read_index(path: Path) -> list[Member]:
         UsageError: the file is no pack, is truncated, or was made by a newer version.
     """
     try:
-        num_bytes = path.stat().st_size
+        num_bytes = _size_of_file(path)
         with tarfile.open(path, "r:") as tar:
             places = {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isreg()}
         manifest = _read_manifest(path, places)
@@ -111,6 +112,13 @@ def decode(content: bytes) -> np.ndarray[Any, Any] | None:
     except Exception:  # noqa: BLE001  decoders raise anything on damaged content
         return None
     return pixels if pixels is not None and pixels.dtype in (np.uint8, np.uint16) else None
+
+
+def _size_of_file(path: Path) -> int:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+        raise UsageError(f"{path}: is neither a file nor a folder; save what comes out of it first")
+    return status.st_size
 
 
 def _read_manifest(path: Path, places: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -226,6 +226,16 @@ def test_foreign_files_are_refused(folder: Path, tmp_path: Path) -> None:
             open_photos(tmp_path / name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_named_as_photographs_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    end = os.open(tmp_path / "pipe", os.O_RDWR)  # else a reader would wait for ever, and this test with it
+    os.write(end, bytes(512))
+    with pytest.raises(UsageError, match="pipe: is neither a file nor a folder"):
+        open_photos(tmp_path / "pipe")
+    os.close(end)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
