@@ -123,9 +123,9 @@ class _Follower:
 def _overview(infos: Iterable[WeightsInfo]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("name", "task"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("parameters", "size", "PSNR dB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", overflow="fold")
     for info in infos:
         table.add_row(
             info.name,

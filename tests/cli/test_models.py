@@ -25,6 +25,10 @@ def test_the_list_has_task_size_scores_and_licences(restore: Restore) -> None:
     assert max(map(len, finished.stdout.splitlines())) <= 80
 
 
+def test_a_narrow_terminal_cuts_nothing_off_the_list(restore: Restore) -> None:
+    assert "…" not in restore("models", env={"COLUMNS": "40"}).stdout
+
+
 def test_the_list_names_what_averages_over_orientations_and_equal_data_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
