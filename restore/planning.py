@@ -137,8 +137,8 @@ def make_plan(
         raise UsageError(f"{first_existing}{others} already; skip (--skip-existing) or overwrite (--overwrite)")
     if plan.num_jobs == 0:
         where = ", ".join(map(str, roots))
-        why = unreadable[0] if unreadable else f"no pictures here ({num_skipped_files} passed over{example})"
-        raise NothingToDoError(f"{where}: {why}; {_known_formats()} are read")
+        why = unreadable[0] if unreadable else f"{where}: no pictures here ({num_skipped_files} passed over{example})"
+        raise NothingToDoError(f"{why}; {_known_formats()} are read")
     return plan
 
 

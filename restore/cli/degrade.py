@@ -30,7 +30,9 @@ class BlurKind(Word):
     FRAMES = "frames"
 
 
-Input = Annotated[Path, typer.Argument(metavar="INPUT", help="A photograph, or a folder searched recursively.")]
+Input = Annotated[
+    Path, typer.Argument(metavar="INPUT", readable=False, help="A photograph, or a folder searched recursively.")
+]
 Blur = Annotated[
     BlurKind | None,
     typer.Option(help="Blur before the noise. In linear light: a lens, a shaking camera, or the mean of video frames."),

@@ -11,10 +11,16 @@ from restore.errors import UsageError
 from restore.types import Existing, Precision
 
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT…", help="Photographs, and folders to search for them recursively.")
+    list[Path],
+    typer.Argument(
+        metavar="INPUT…", readable=False, help="Photographs, and folders to search for them recursively."
+    ),
 ]
 Output = Annotated[
-    Path, typer.Argument(metavar="OUTPUT", help="Folder, which mirrors the input; for a single file also a file name.")
+    Path,
+    typer.Argument(
+        metavar="OUTPUT", readable=False, help="Folder, which mirrors the input; for a single file also a file name."
+    ),
 ]
 Model = Annotated[
     str, typer.Option(help="Shipped name (see `restore models`), weight file, official NAFNet .pth, or training run.")

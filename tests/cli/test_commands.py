@@ -40,6 +40,17 @@ def test_help_cuts_nothing_off_at_80_columns(path: tuple[str, ...], command: Any
     assert not [word for word in words if word.endswith("…") and word not in MEANT]
 
 
+@pytest.mark.parametrize("words", [["denoise"], ["deblur"], ["degrade", "--noise", "1"]])
+def test_paths_that_may_not_be_read_are_left_to_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (tmp_path / "in.png").touch()
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.R_OK)  # root may read all
+    found = CliRunner().invoke(app, [*words, "--dry-run", str(tmp_path / "in.png"), str(tmp_path / "out")])
+    assert found.exit_code == 0, found.output
+
+
 def test_the_version(restore: Restore) -> None:
     finished = restore("--version")
     assert (finished.returncode, finished.stderr) == (0, "")
