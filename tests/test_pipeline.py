@@ -17,12 +17,9 @@ from restore import pipeline
 from restore.cli.run import Run
 from restore.errors import OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
+from restore.images.opencv import cv2
 from restore.inference import Restorer
 from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
-
-
-from restore.images.opencv import cv2
-from restore.pipeline import FileOptions, FileResult, process_files
 from restore.planning import Job, Plan, make_plan
 from restore.types import Existing, FileStatus
 

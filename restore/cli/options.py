@@ -12,9 +12,7 @@ from restore.types import Existing, Precision
 
 Inputs = Annotated[
     list[Path],
-    typer.Argument(
-        metavar="INPUT…", readable=False, help="Photographs, and folders to search for them recursively."
-    ),
+    typer.Argument(metavar="INPUT…", readable=False, help="Photographs, and folders to search for them recursively."),
 ]
 Output = Annotated[
     Path,
