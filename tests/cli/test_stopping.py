@@ -32,7 +32,8 @@ with stopping.StopRequest() as stop:
 
 
 STARTING = """
-import builtins, os, signal, sys
+import builtins, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
 importing = builtins.__import__
 def interrupted(name, *args, **kwargs):
     if name == "restore.cli":
