@@ -27,6 +27,6 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether Python, OpenCV, or torch on any device, ran out of memory."""
-    told = str(error)
+    """Tell whether Python, the system, OpenCV, Pillow, or torch on any device, ran out of memory."""
+    told = getattr(error, "strerror", None) or str(error)  # without the name of the file, which may hold any words
     return isinstance(error, MemoryError) or told == _TOLD_BY_ONEDNN or any(words in told for words in _TOLD)
