@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.ensemble import ENSEMBLES
 from restore.errors import WeightsError, brief
@@ -236,9 +237,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has people file an issue on pickles of other versions
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # damaged archives raise anything; nothing in them was executed
+        if isinstance(error, OSError) or is_out_of_memory(error):
+            raise
         raise WeightsError(
             f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); "
             f"only tensors are accepted, and no code in it was run; {_REMEDY}"

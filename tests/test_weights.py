@@ -185,6 +185,16 @@ def test_tensors_without_all_their_values_are_refused(tmp_path: Path) -> None:
             load_weights(tmp_path / "net.pth")
 
 
+def test_a_file_too_large_for_the_memory_is_not_called_unsafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **_options: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "net.pth").write_bytes(b"x")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError):
+        load_weights(tmp_path / "net.pth")
+
+
 class Malicious:
     def __init__(self, victim: Path) -> None:
         self.victim = victim

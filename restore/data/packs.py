@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from restore.allocator import is_out_of_memory
 from restore.errors import ImageError, UsageError
 from restore.images import MAX_PIXELS
 from restore.images.opencv import cv2
@@ -81,7 +82,7 @@ def read_member(path: Path, member: Member) -> np.ndarray[Any, Any]:
         (H,W,3) RGB or (H,W) grey, uint8 or uint16.
 
     Raises:
-        ImageError: its bytes are damaged.
+        ImageError: its bytes are damaged, or memory is short.
     """
     try:
         with path.open("rb") as file:  # opened each time, so that any number of processes may read
@@ -91,14 +92,21 @@ def read_member(path: Path, member: Member) -> np.ndarray[Any, Any]:
         raise ImageError(f"{path}: {member.name}: {error.strerror}; check the path and its permissions") from error
     if hashlib.sha256(content).hexdigest() != member.sha256:
         raise ImageError(f"{path}: {member.name}: the checksum (sha256) does not match; {_PACK_AGAIN}")
-    pixels = decode(content)
+    try:
+        pixels = decode(content)
+    except ImageError as error:
+        raise ImageError(f"{path}: {member.name}: {error}") from error
     if pixels is None or pixels.shape[:2] != (member.height, member.width):
         raise ImageError(f"{path}: {member.name}: not the picture that the manifest describes; {_PACK_AGAIN}")
     return pixels
 
 
 def decode(content: bytes) -> np.ndarray[Any, Any] | None:
-    """Decode a stored picture to (H,W,3) RGB or (H,W) grey, uint8 or uint16; None if it is none, or too large."""
+    """Decode a stored picture to (H,W,3) RGB or (H,W) grey, uint8 or uint16; None if it is none, or too large.
+
+    Raises:
+        ImageError: there is not enough memory.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -109,7 +117,9 @@ def decode(content: bytes) -> np.ndarray[Any, Any] | None:
         color = cv2.IMREAD_GRAYSCALE if is_grey else cv2.IMREAD_COLOR_RGB
         flags = color | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         pixels: np.ndarray[Any, Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except Exception:  # noqa: BLE001  decoders raise anything on damaged content
+    except Exception as error:  # decoders raise anything on damaged content
+        if is_out_of_memory(error):
+            raise ImageError("there is not enough memory to decode it; free some") from error
         return None
     return pixels if pixels is not None and pixels.dtype in (np.uint8, np.uint16) else None
 

@@ -21,6 +21,7 @@ from skimage import data
 from restore.data import Tolerant, describe, open_pairs, open_photos, pack
 from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
 from restore.images import Photo, read_photo, write_photo
+from restore.images.opencv import cv2
 
 photograph: Callable[[], np.ndarray[Any, Any]] = data.astronaut
 
@@ -215,6 +216,19 @@ def test_a_flipped_bit_spoils_one_picture(folder: Path, tmp_path: Path) -> None:
         packed.read(len(packed) - 1)
     assert torch.equal(packed.read(0), open_photos(folder).read(0))
     assert isinstance(Tolerant(packed).read(len(packed) - 1), torch.Tensor)
+
+
+def test_a_picture_too_large_for_the_memory_is_not_called_damaged(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise cv2.error("(-4:Insufficient memory) Failed to allocate 5880000")
+
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    packed = open_photos(tmp_path / "pack.tar")
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(ImageError, match=r"pack\.tar: .*: there is not enough memory to decode it"):
+        packed.read(0)
 
 
 def test_foreign_files_are_refused(folder: Path, tmp_path: Path) -> None:
