@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 from restore import __version__
+from restore.allocator import is_out_of_memory
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
-from restore.errors import RestoreError, UsageError
+from restore.errors import DeviceError, RestoreError, UsageError
 
 INTERNAL_ERROR = 70
 
@@ -77,7 +78,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001  the last resort
-        code = _explain_usage(error) or _explain_file_system(error) or _explain_bug(error)
+        code = _explain_usage(error) or _explain_system(error) or _explain_bug(error)
     sys.exit(code)
 
 
@@ -101,12 +102,15 @@ def _explain_usage(error: Exception) -> int | None:
     return 2
 
 
-def _explain_file_system(error: Exception) -> int | None:
+def _explain_system(error: Exception) -> int | None:
     """Say what the system refused, where nothing below has; None where the error is another."""
-    if not isinstance(error, OSError):
+    refused: RestoreError
+    if is_out_of_memory(error):
+        refused = DeviceError("out of memory; close other programs and try again")
+    elif not isinstance(error, OSError):
         return None
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a page of help
-        refused: RestoreError = console.not_written(error)
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a page of help
+        refused = console.not_written(error)
     elif error.filename and error.errno in {errno.ENAMETOOLONG, errno.EACCES}:
         refused = UsageError(f"{error.filename}: {error.strerror}; check the path and the rights to it")
     else:

@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from restore import __version__
+from restore import __version__, cli
 from restore.cli import app, console
 from tests.cli.conftest import Restore
 
@@ -69,6 +69,24 @@ def test_an_unknown_word_is_answered_with_those_that_are_known(restore: Restore)
     finished = restore("denoise", "in", "out", "--precision", "fp8")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
     assert "'--precision': 'fp8' is not one of 'auto', 'fp32'" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")]
+)
+def test_a_full_memory_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def fails(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli, "signals_that_stop", list)
+    monkeypatch.setattr(sys, "argv", ["restore"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 6
+    assert capsys.readouterr().err == "error: out of memory; close other programs and try again\n"
 
 
 def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
