@@ -154,7 +154,7 @@ class Data(Settings):
 
     Attributes:
         told_share: share of the samples whose Gaussian noise level the network is told; for networks with
-            `sigma_input`. None where it learns from pairs, as the next two.
+            `sigma_input`. This share and the next two have no part in learning from pairs.
         grey_share: share of the samples that are grey.
         patterns_share: share of the samples whose picture is a drawn repeated pattern instead, in training only.
         validation_share: share of the pictures held out for validation, where no folder is named for it.
