@@ -192,7 +192,8 @@ def check_output(output: Path) -> None:
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if _exists(parent))
     if not _is_folder(nearest):
         raise OutputError(f"{nearest}: a file stands where the output folder should be; choose another output")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    listed = os.R_OK if _exists(folder) else 0  # in search of what killed runs left
+    if not os.access(nearest, os.W_OK | os.X_OK | listed):
         raise OutputError(f"{nearest}: Permission denied; choose a folder that can be written")
 
 

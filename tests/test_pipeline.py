@@ -20,7 +20,7 @@ from restore.images import Photo, write_photo
 from restore.images.opencv import cv2
 from restore.inference import Restorer
 from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
-from restore.planning import Job, Plan, make_plan
+from restore.planning import Job, Plan, check_output, make_plan
 from restore.types import Existing, FileStatus
 
 NAMES = [f"{index}.png" for index in range(5)]
@@ -82,6 +82,13 @@ def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) ->
     with pytest.raises(UsageError, match="existing replace: choose refuse, skip, overwrite"):
         restore_folder(folder, out, existing="replace")
     assert not out.parent.exists()
+
+
+def test_a_closed_output_folder_is_said_in_dry_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.R_OK)  # root may read all
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_output(tmp_path)
+    check_output(tmp_path / "new")
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), cv2.error("Insufficient memory")])
