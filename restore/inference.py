@@ -188,7 +188,7 @@ class Restorer:
                 come back as they were, since the network fails there: rare pictures drive its gates beyond all bounds.
 
         Raises:
-            ValueError: another shape or depth, or a strength outside [0,1].
+            ValueError: another shape or depth, or a sigma or strength outside [0,1].
             UsageError: this network cannot be told the noise level.
             DeviceError: out of memory at the smallest tile.
         """
