@@ -135,7 +135,8 @@ def _explain(error: Exception) -> None:
 
 def _another_process_says_it(error: RestoreError) -> bool:
     """Return whether all processes of a team meet this error, and the first one names it."""
-    return error.exit_code in (2, 3, 4) and os.environ.get("RANK", "0") != "0"
+    is_led = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # torchrun sets them all
+    return error.exit_code in (2, 3, 4) and is_led
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

@@ -89,6 +89,14 @@ def test_a_full_memory_is_no_bug(
     assert capsys.readouterr().err == "error: out of memory; close other programs and try again\n"
 
 
+@pytest.mark.parametrize(("team", "num_lines"), [({}, 1), ({"TORCHELASTIC_RUN_ID": "x"}, 0)])
+def test_only_a_process_of_torchrun_leaves_an_error_to_the_first(
+    restore: Restore, team: dict[str, str], num_lines: int
+) -> None:
+    finished = restore("denoise", "in", "", env={"RANK": "1", **team})
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, num_lines)
+
+
 def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
     finished = restore("denoise", "in", "")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
