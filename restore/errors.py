@@ -6,7 +6,7 @@
     ├── ImageError            1   one picture cannot be read or represented; the others go on
     ├── WeightsError          4   a weight file or checkpoint is missing, damaged or of the wrong kind
     ├── OutputError           5   the output cannot be written
-    ├── DeviceError           6   the device is missing, or out of memory at the smallest tile
+    ├── DeviceError           6   the device is missing, or memory runs out
     └── DivergedError         7   training produced NaN or exploded
 
 The number is the exit code of the command line. Each message is one line that names the file and the remedy.
@@ -52,7 +52,7 @@ class OutputError(RestoreError):
 
 
 class DeviceError(RestoreError):
-    """The device is missing, or out of memory at the smallest tile."""
+    """The device is missing, or memory runs out."""
 
     exit_code = 6
 
