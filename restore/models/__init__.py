@@ -28,6 +28,7 @@ PRESETS: dict[str, NAFNetConfig] = {
     "founding-32": founding_net(32),
     "half-naf-32": half_resolution_net(32),
     "half-naf-32-slim": half_resolution_net(32, encoder=(1, 4), middle=6, decoder=(2, 1)),
+    "half-naf-32-slimmer": half_resolution_net(32, encoder=(1, 3), middle=4, decoder=(2, 1)),
     "half-naf-48": half_resolution_net(48),
     "half-naf-48-medium": half_resolution_net(48, encoder=(2, 6), middle=6, decoder=(3, 2)),
     "half-naf-48-deep": half_resolution_net(48, middle=10),

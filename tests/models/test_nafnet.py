@@ -69,6 +69,7 @@ def test_attention_averages_over_the_same_part_of_the_picture_at_every_size(
         ("half-naf-48", 1.73, None),
         ("half-naf-64", 3.05, None),
         ("half-naf-32-slim", 1.00, None),
+        ("half-naf-32-slimmer", 0.74, None),
         ("half-naf-48-medium", 2.46, None),
         ("half-naf-48-deep", 3.32, None),
         ("half-naf-48-deeper", 4.15, None),
