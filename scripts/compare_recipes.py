@@ -82,7 +82,7 @@ class Comparison:
 COMPARISONS = {
     Task.DENOISE: Comparison(
         "denoise-fast",
-        ["data.patterns_share=0", "precision=fp32", "schedule.kind=cosine"],
+        ["network.preset=half-naf-32-slim", "data.patterns_share=0", "precision=fp32", "schedule.kind=cosine"],
         {
             "base": [],
             "loss-psnr": ["loss.kind=psnr", "loss.eps=4e-3", "optimiser.clip_norm=300"],
