@@ -142,9 +142,8 @@ class TiffPage:
         """
         compression = self._one(Tag.COMPRESSION, 1)
         photometric = self._one(Tag.PHOTOMETRIC, _WHITE_IS_ZERO if compression in CCITT else BLACK_IS_ZERO)
-        default_bits = (
-            (1,) if photometric in (_WHITE_IS_ZERO, BLACK_IS_ZERO) else None
-        )  # colours without it are damaged
+        may_be_scan = photometric in (_WHITE_IS_ZERO, BLACK_IS_ZERO)
+        default_bits = (1,) if may_be_scan else None  # colours that do not tell their depth are damaged
         bits, formats = set(self._all(Tag.BITS, default_bits)), set(self._all(Tag.SAMPLE_FORMAT, (1,)))
         if len(bits) > 1 or len(formats) > 1:
             raise ImageError("its channels differ in depth; convert it to 8-bit, 16-bit or float TIFF")
