@@ -20,6 +20,7 @@ from torch import Tensor
 
 from restore.allocator import is_out_of_memory
 from restore.degradations import Chain, Jpeg, generator_for, mean_light
+from restore.done import NO_RECORDS, DoneRecords, Kept
 from restore.errors import ImageError, OutputError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
@@ -102,7 +103,8 @@ def restore_folder(
         model: a Restorer, or what `restore.load` takes.
         sigma: standard deviation of the noise in [0,1]; None to let the network find out.
         strength: 0 to 1, blend of the input (0) and the restored picture (1).
-        existing: `refuse` to start where an output exists, `skip` those files, or `overwrite` them.
+        existing: `refuse` to start where an output exists; `skip` files that are done, and make anew what was made of
+            another input or in another way; or `overwrite` all.
         options: how files are read and written.
 
     Returns:
@@ -138,6 +140,7 @@ def restore_files(
     `on_progress` is told after each tile how many files are done, the one at work counting by its share.
     """
     restorer.check(sigma, strength)
+    options = options or FileOptions()
 
     def change(job: Job, photo: Photo) -> Photo:
         def tell(share: float) -> None:
@@ -146,22 +149,44 @@ def restore_files(
 
         return restore_photo(photo, restorer, sigma=sigma, strength=strength, on_progress=tell)
 
-    return process_files(plan, change, options or FileOptions())
+    records = records_of_restoring(plan, restorer, sigma=sigma, strength=strength, options=options)
+    return process_files(plan, change, options, records)
 
 
-def dry_run(plan: Plan) -> Iterator[FileResult]:
+def records_of_restoring(
+    plan: Plan, restorer: Restorer, *, sigma: float | None, strength: float, options: FileOptions
+) -> DoneRecords:
+    """Return what tells whether outputs were made of the same inputs by the same weights and options."""
+    if restorer.info is None:  # without a checksum networks are all alike
+        return NO_RECORDS
+    made_by = {
+        "model": restorer.info.sha256,
+        "ensemble": restorer.ensemble,
+        "tlc_px": restorer.tlc_px,
+        "sigma": sigma,
+        "strength": strength,
+        "quality": options.quality,
+        "strip_metadata": options.strip_metadata,
+    }
+    return DoneRecords(plan.output_folder, made_by)
+
+
+def dry_run(plan: Plan, records: DoneRecords = NO_RECORDS) -> Iterator[FileResult]:
     """Yield what a run would do with each file, and do nothing."""
     for job in plan:
-        yield FileResult(job.source, job.target, FileStatus.SKIPPED if plan.skips(job) else FileStatus.PLANNED)
+        yield _kept(job, plan, records) or FileResult(job.source, job.target, FileStatus.PLANNED)
 
 
-def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: FileOptions) -> Iterator[FileResult]:
+def process_files(
+    plan: Plan, change: Callable[[Job, Photo], Photo], options: FileOptions, records: DoneRecords = NO_RECORDS
+) -> Iterator[FileResult]:
     """Read, change and write the files of a plan; the next is decoded and the last encoded beside the change.
 
     Args:
         plan: what to do.
         change: takes a job and the photograph read, returns the one to write.
         options: how files are read and written.
+        records: of what is done already, to go by and to add to.
 
     Yields:
         A result for each job, in the order of the plan.
@@ -175,8 +200,9 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
     written: dict[int, int] = {}
 
     def read(job: Job) -> Photo | FileResult:
-        if plan.skips(job):
-            return FileResult(job.source, job.target, FileStatus.SKIPPED, "the output exists")
+        if (kept := _kept(job, plan, records)) is not None:
+            return kept
+        records.begin(job)
         return _attempt(
             job, read_photo, job.source, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated
         )
@@ -199,6 +225,7 @@ def process_files(plan: Plan, change: Callable[[Job, Photo], Photo], options: Fi
         notes = _attempt(job, _write, job.target, photo, options, prepared, written)
         if isinstance(notes, FileResult):
             return notes
+        notes += _recorded(job, records)
         height, width = photo.pixels.shape[:2]
         return FileResult(job.source, job.target, FileStatus.DONE, None, photo.warnings + notes, width, height, seconds)
 
@@ -304,6 +331,24 @@ def _mean_of_frames(photo: Photo, job: Job, frames: Sequence[Path], max_pixels: 
         return _as_image(to_float(pixels))
 
     return mean_light(read(path) for path in frames)
+
+
+def _kept(job: Job, plan: Plan, records: DoneRecords) -> FileResult | None:
+    """Return the result of a job whose output exists and is kept."""
+    why = records.why_kept(job) if plan.skips(job) else None
+    if why is None:
+        return None
+    warnings = (why.value,) if why is Kept.CHANGED else ()
+    return FileResult(job.source, job.target, FileStatus.SKIPPED, why.value, warnings)
+
+
+def _recorded(job: Job, records: DoneRecords) -> tuple[str, ...]:
+    """Record that a job is done; return a warning where that fails, since the picture itself is there."""
+    try:
+        records.add(job)
+    except OSError as error:
+        return (f"{records.path}: {error.strerror or error}; --skip-existing will not know how the output was made",)
+    return ()
 
 
 def _attempt(

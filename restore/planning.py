@@ -63,6 +63,11 @@ class Plan:
                 yield Job(root / name, target, next(number))
 
     @property
+    def output_folder(self) -> Path | None:
+        """The output; None where it is a single file that is named."""
+        return None if names_a_file(self.output) else self.output
+
+    @property
     def num_jobs(self) -> int:
         """How many there are."""
         return sum(map(len, self.names))

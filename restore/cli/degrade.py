@@ -137,6 +137,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     """
     del debug  # read where errors are explained
     from restore import pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
+    from restore.done import DoneRecords  # noqa: PLC0415  see above
 
     settings: dict[str, Any] = {"blur": blur and str(blur), "blur_size": blur_size, "blades": blades}
     settings |= {"num_frames": num_frames, "frame_step": frame_step, "frame_skip": frame_skip}
@@ -151,9 +152,11 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     )
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     document = {"command": "degrade", "settings": settings}
+    file_options = pipeline.FileOptions(quality=QUALITY if reference or not jpeg else jpeg, max_pixels=max_pixels)
+    records = DoneRecords(plan.output_folder, settings, frames)
     if dry_run:
         planning.check_output(plan.output)
-        run.conclude(pipeline.dry_run(plan), "would degrade", document)
+        run.conclude(pipeline.dry_run(plan, records), "would degrade", document)
         return
     planning.prepare_output(plan.output)
     if not quiet:
@@ -175,8 +178,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
             reference=reference,
         )
 
-    file_options = pipeline.FileOptions(quality=QUALITY if reference or not jpeg else jpeg, max_pixels=max_pixels)
-    results = pipeline.process_files(plan, change, file_options)
+    results = pipeline.process_files(plan, change, file_options, records)
     run.conclude(results, "degraded", document)
 
 

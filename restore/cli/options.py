@@ -50,7 +50,12 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="png|jpg|tif|…", help="Output format; by default that of the input.")
 ]
 Quality = Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG and lossy WebP outputs.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Skip files whose output exists already.")]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing", help="Keep outputs that exist; redo those whose input, weights or options have changed."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist already.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

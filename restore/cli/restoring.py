@@ -93,20 +93,24 @@ def restore_as_asked(
     assert restorer.info is not None
     weights = {"name": restorer.info.name, "sha256": restorer.info.sha256}
     document = {"command": str(task), "model": weights, "settings": settings}
+    file_options = pipeline.FileOptions(
+        quality=request.quality,
+        max_pixels=request.max_pixels,
+        allow_truncated=request.allow_truncated,
+        strip_metadata=request.strip_metadata,
+    )
     if request.dry_run:
-        run.conclude(pipeline.dry_run(plan), "would restore", document)
+        records = pipeline.records_of_restoring(
+            plan, restorer, sigma=sigma_unit, strength=request.strength, options=file_options
+        )
+        run.conclude(pipeline.dry_run(plan, records), "would restore", document)
         return
     results = pipeline.restore_files(
         plan,
         restorer,
         sigma=sigma_unit,
         strength=request.strength,
-        options=pipeline.FileOptions(
-            quality=request.quality,
-            max_pixels=request.max_pixels,
-            allow_truncated=request.allow_truncated,
-            strip_metadata=request.strip_metadata,
-        ),
+        options=file_options,
         on_progress=run.show_progress,
     )
     run.conclude(results, "restored", document)

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from restore.done import FILE_NAME
+
 Restore = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -133,3 +135,9 @@ def one_line_error(finished: subprocess.CompletedProcess[str], code: int, *words
     assert len(lines) == 1, finished.stderr
     assert lines[0].startswith("error: ")
     assert all(word in lines[0] for word in words), lines[0]
+
+
+def files_below(folder: Path) -> set[str]:
+    """Return the files in a folder and its subfolders, relative to it, but for the records of what is done."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != FILE_NAME)
+    return {path.relative_to(folder).as_posix() for path in files}

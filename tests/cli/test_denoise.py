@@ -32,7 +32,7 @@ from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.weights import save_weights
 
-from .conftest import Restore, load_pixels, noisy_picture, one_line_error, save
+from .conftest import Restore, files_below, load_pixels, noisy_picture, one_line_error, save
 
 SMALL = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), stem=2, sigma_input=True)
 
@@ -49,10 +49,6 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = {"name": "identity", "task": "denoise", "architecture": "nafnet", "network": SMALL.as_dict()}
     save_weights(path, network, document)
     return path
-
-
-def files_below(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 # ---------------------------------------------------------------- the main job
@@ -128,6 +124,21 @@ def test_what_exists_is_kept_skipped_or_replaced_as_told(restore: Restore, photo
     assert (out / "b.jpg").read_bytes() == b"precious"
     assert restore("denoise", "in", "out", "--overwrite", "--quiet").returncode == 0
     assert load_pixels(out / "b.jpg").shape == load_pixels(photographs / "b.jpg").shape
+
+
+@pytest.mark.usefixtures("photographs")
+def test_a_rerun_redoes_what_other_weights_or_options_made(restore: Restore, identity: Path) -> None:
+    def again(*options: object) -> str:
+        finished = restore("denoise", "in", "out", "--skip-existing", *options)
+        assert finished.returncode == 0
+        return finished.stderr
+
+    restore("denoise", "in", "out")
+    assert "restored 0 photographs, 3 skipped" in again("--tile", 256)
+    assert "would restore 3 photographs" in again("--strength", 0.5, "--dry-run")
+    assert "restored 3 photographs" in again("--strength", 0.5)
+    assert "restored 0 photographs, 3 skipped" in again("--strength", 0.5)
+    assert "restored 3 photographs" in again("--model", identity)
 
 
 def test_quiet_says_nothing_and_help_needs_no_torch(restore: Restore, photographs: Path) -> None:
@@ -419,7 +430,7 @@ def test_every_name_that_a_disk_allows_goes_through(restore: Restore, identity: 
         save(tmp_path / "in" / os.fsdecode(name), noisy_picture(0, 8, 8))
     finished = restore("denoise", "in", "out", "--model", identity, "-v")
     assert finished.returncode == 0, finished.stderr
-    assert {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()} == set(names)
+    assert set(map(os.fsencode, files_below(tmp_path / "out"))) == set(names)
     ascii_only = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     finished = restore("denoise", "in", "again", "--model", identity, "-v", env=ascii_only)
     assert finished.returncode == 0, finished.stderr
@@ -532,7 +543,7 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files_only(
         summary, message = finished.stderr.splitlines()
         assert re.match(r"restored \d photographs? in .*disk", summary)
         assert re.match(r"error: .*No space left", message)
-        written = sorted((disk / "out").iterdir())
+        written = sorted((disk / "out").glob("*.png"))
         assert 0 < len(written) < 6
         told = [Path(file["target"]).name for file in json.loads(finished.stdout)["files"]]
         assert told == [path.name for path in written][: len(told)]

@@ -25,7 +25,7 @@ from restore.config import load_config
 from restore.models import NAFNet
 from restore.types import RECIPES
 from restore.weights import load_weights, save_weights
-from tests.cli.conftest import Restore, noisy_picture, save
+from tests.cli.conftest import Restore, files_below, noisy_picture, save
 
 RECIPE = """
 name = "small"
@@ -86,7 +86,7 @@ def test_a_run_is_ready_for_denoise(restore: Restore, recipe: Path, photographs:
     assert trained.stdout.strip() == "run/best.safetensors"
     assert "validation" in trained.stderr
     assert restore("denoise", photographs, "out", "--model", "run").returncode == 0
-    assert len(list((tmp_path / "out").rglob("*.*"))) == 3
+    assert len(files_below(tmp_path / "out")) == 3
 
 
 def test_show_prints_a_recipe_that_trains(restore: Restore, recipe: Path, tmp_path: Path) -> None:

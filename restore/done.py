@@ -1,0 +1,145 @@
+"""What a folder of outputs remembers of their making, so that a rerun keeps what is done and redoes what would differ.
+
+The folder holds one more file, hidden, with a line of JSON for each output: `output` (relative to the folder) and its
+`sha256`, the sha256 of its `inputs`, `made_by` (checksum of the weights, settings) and the `version` of this program.
+The last line for an output counts. Times of files and the version decide nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import restore
+from restore.planning import Job
+
+FILE_NAME = ".restore-done.jsonl"
+
+_CHUNK = 2**20
+
+
+class Kept(enum.Enum):
+    """Why an output that exists is kept."""
+
+    DONE = "done already"
+    UNKNOWN = "the output exists, and how it was made is not recorded"
+    CHANGED = "would be made anew, but its output was changed since; --overwrite replaces it"
+
+
+class DoneRecords:
+    """The records of one folder of outputs, which a run reads and adds to.
+
+    Several runs may add at once. What cannot be read counts as not recorded.
+
+    Args:
+        folder: of the outputs; None to remember nothing.
+        made_by: what decides how the outputs look, as JSON can hold it. What only concerns how that is computed, such
+            as the device or the tiles, does not belong here.
+        inputs: by the source of a job, all files that its output is made from, where that is not the source alone.
+    """
+
+    def __init__(
+        self, folder: Path | None, made_by: Mapping[str, Any], inputs: Mapping[Path, Sequence[Path]] | None = None
+    ) -> None:
+        self.path = None if folder is None else folder / FILE_NAME
+        self.made_by = json.loads(json.dumps(made_by))
+        self.inputs = inputs or {}
+        self._places: dict[int, int] | None = None  # of the lines in the file, by hashes: outputs may be a million
+        self._sums: dict[int, str] = {}
+        self._separator = b"\n"  # a run that was killed may have left half a line
+
+    def why_kept(self, job: Job) -> Kept | None:
+        """Return why the output of a job, which exists, is kept; None to make it anew."""
+        record = self._find(job)
+        if record is None:
+            return Kept.UNKNOWN
+        if record.get("made_by") == self.made_by and record.get("inputs") == self._sum_inputs(job):
+            return Kept.DONE
+        return None if record.get("sha256") == _sum_files([job.target]) else Kept.CHANGED
+
+    def begin(self, job: Job) -> None:
+        """Take the checksum of the inputs, before they are read: what changes meanwhile is made anew next time."""
+        if self.path is not None and (found := self._sum_inputs(job)) is not None:
+            self._sums[job.number] = found
+
+    def add(self, job: Job) -> None:
+        """Record that the output of a job, which was begun, is written.
+
+        Raises:
+            OSError: the file of the records cannot be written.
+        """
+        if self.path is None:
+            return
+        record = {
+            "output": _name(job, self.path),
+            "sha256": _sum_files([job.target]),
+            "inputs": self._sums.pop(job.number, None),
+            "made_by": self.made_by,
+            "version": restore.__version__,
+        }
+        with self.path.open("ab") as file:
+            file.write(self._separator + json.dumps(record).encode() + b"\n")
+        self._separator = b""
+
+    def _sum_inputs(self, job: Job) -> str | None:
+        return _sum_files(self.inputs.get(job.source, [job.source]))
+
+    def _find(self, job: Job) -> dict[str, Any] | None:
+        if self.path is None:
+            return None
+        if self._places is None:
+            self._places = _places_of_records(self.path)
+        name = _name(job, self.path)
+        place = self._places.get(hash(name))
+        if place is None:
+            return None
+        with self.path.open("rb") as file:
+            file.seek(place)
+            record = _parse(file.readline())
+        return record if record.get("output") == name else None
+
+
+NO_RECORDS = DoneRecords(None, {})
+
+
+def _name(job: Job, records: Path) -> str:
+    return job.target.relative_to(records.parent).as_posix()
+
+
+def _places_of_records(path: Path) -> dict[int, int]:
+    """Return the place of the last record of each output in the file, by the hash of its name."""
+    places, place = {}, 0
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for line in file:
+            places[hash(_parse(line).get("output"))] = place
+            place += len(line)
+    return places
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Return the record on a line; an empty one for what is none."""
+    with contextlib.suppress(ValueError, RecursionError):  # JSON of others
+        record = json.loads(line)
+        if isinstance(record, dict) and isinstance(record.get("output"), str):
+            return record
+    return {}
+
+
+def _sum_files(paths: Sequence[Path]) -> str | None:
+    """Return the sha256 of the contents of files, one after the other; None where one cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            if not path.is_file():  # to open a pipe waits for who writes to it
+                return None
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()
