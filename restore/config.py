@@ -55,7 +55,7 @@ class Optimiser(Settings):
 
     Attributes:
         kind: `muon` for dense hidden convolutions with AdamW for the rest, `adamw` or `adam` for everything.
-        lr: peak learning rate of Muon, or of the only optimiser.
+        lr: peak learning rate of Muon, or of the only optimiser: by default 0.02, and 2e-3 without Muon.
         adamw_lr: peak learning rate of AdamW beside Muon.
         betas: of Adam and AdamW.
         weight_decay: of AdamW.
@@ -70,6 +70,13 @@ class Optimiser(Settings):
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float | None = Field(None, gt=0)
     accumulation: int = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_kind(cls, given: Any) -> Any:  # noqa: ANN401  whatever the file holds
+        if isinstance(given, Mapping) and given.get("kind") in {"adam", "adamw"}:
+            return {"lr": cls.model_fields["adamw_lr"].default, **given}
+        return given
 
     @model_validator(mode="after")
     def _uses_what_is_set(self) -> Optimiser:

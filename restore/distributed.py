@@ -112,10 +112,17 @@ def _meet(device: torch.device) -> None:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Return the device of this process: in a team on GPUs each has its own, by torchrun's LOCAL_RANK."""
+    """Return the device of this process: in a team on GPUs each has its own, by torchrun's LOCAL_RANK.
+
+    Raises:
+        UsageError: that is no number.
+    """
     if device != torch.device("cuda") or not is_in_team():  # cuda:2 was meant
         return device
-    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    except ValueError as error:
+        raise UsageError(f"LOCAL_RANK={os.environ['LOCAL_RANK']} is no number; {_BY_TORCHRUN}") from error
     torch.cuda.set_device(own)
     return own
 

@@ -7,10 +7,12 @@ every tensor, which safetensors itself does not have. Nothing is guessed, and no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,7 @@ FORMAT_VERSION = 1
 METADATA_KEY = "restore"
 NUM_CHANNELS = 3
 PUBLISHED_DEBLURRING = [1, 1, 1, 28]  # blocks of the encoder of the networks for GoPro and REDS
+MAX_EXPANSION = 10  # of a packed checkpoint
 PUBLISHED_TLC_PX = 384  # 1.5 times their training patches, as their evaluation does it
 
 CATALOGUE = {
@@ -233,6 +236,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    _check_expansion(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has people file an issue on pickles of other versions
@@ -249,6 +253,16 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content or not all(map(_is_dense, content.values())):
         raise WeightsError(f"{path}: holds no network weights; {_REMEDY}")
     return {_without_prefix(str(key)): tensor for key, tensor in content.items()}
+
+
+def _check_expansion(path: Path) -> None:
+    """Refuse archives that would take many times their size in memory; torch itself compresses nothing."""
+    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+        expansion = sum(member.file_size for member in archive.infolist()) / path.stat().st_size
+        if expansion > MAX_EXPANSION:
+            raise WeightsError(
+                f"{path}: would expand to {expansion:.0f} times its size, as no checkpoint does; {_REMEDY}"
+            )
 
 
 def _is_dense(value: object) -> bool:

@@ -36,6 +36,12 @@ def test_a_preset_can_be_changed(recipe: Path) -> None:
     assert network.encoder == PRESETS["half-naf-32"].encoder
 
 
+def test_adamw_alone_has_a_rate_of_its_own(recipe: Path) -> None:
+    assert load_config(recipe).optimiser.lr == 0.02
+    assert load_config(recipe, ["optimiser.kind=adamw"]).optimiser.lr == 2e-3
+    assert load_config(recipe, ["optimiser.kind=adam", "optimiser.lr=0.1"]).optimiser.lr == 0.1
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restore.distributed import join_team, number_of_processes
+from restore.distributed import join_team, number_of_processes, own_device
 from restore.errors import UsageError
 
 LEAVE_A_TEAM = """
@@ -49,6 +49,13 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "")
     with join_team(torch.device("cpu")) as team:
         assert team.size == 1
+
+
+def test_a_rank_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    with pytest.raises(UsageError, match=r"LOCAL_RANK=first is no number.*torchrun"):
+        own_device(torch.device("cuda"))
 
 
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,18 @@ def test_tensors_without_all_their_values_are_refused(tmp_path: Path) -> None:
         torch.save({"params": {"intro.weight": tensor}}, tmp_path / "net.pth")
         with pytest.raises(WeightsError, match=r"net\.pth: "):
             load_weights(tmp_path / "net.pth")
+
+
+def test_an_archive_that_would_expand_is_refused_before_it_does(tmp_path: Path) -> None:
+    torch.save({"params": {"intro.weight": torch.zeros(10**6)}}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "net.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(WeightsError, match=r"net\.pth: would expand to \d+ times its size"):
+        load_weights(tmp_path / "net.pth")
 
 
 def test_a_file_too_large_for_the_memory_is_not_called_unsafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

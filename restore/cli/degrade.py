@@ -256,7 +256,7 @@ def _frames(
     if len(found) < needed:
         example = f" ({len(others)} passed over, such as {others[0]})" if others else ""
         raise NothingToDoError(
-            f"{folder}: {len(found)} frames lie in it and a mean takes {needed}{example}; name one with more"
+            f"{folder}: frames found: {len(found)}, and a mean takes {needed}{example}; name a folder with more"
         )
     if output.is_file() and any(output.samefile(path) for path in found):
         raise UsageError(f"{output}: is one of the frames; choose another output, frames are never replaced")

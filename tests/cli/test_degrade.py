@@ -483,7 +483,7 @@ def test_frames_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
         (("--blur", "frames", "--num-frames", 3, "--blur-size", 3), 2, "--blur-size belong together"),
         (("--noise", 3, "--num-frames", 3), 2, "--num-frames belong together"),
         (("--noise", 3, "--frame-step", 3), 2, "--frame-step goes with"),
-        (("--blur", "frames", "--num-frames", 4), 3, "3 frames lie in it and a mean takes 4"),
+        (("--blur", "frames", "--num-frames", 4), 3, "frames found: 3, and a mean takes 4"),
     ],
 )
 def test_blur_options_that_do_not_fit(tmp_path: Path, arguments: tuple[object, ...], code: int, message: str) -> None:
@@ -500,7 +500,7 @@ def test_too_few_frames_say_what_was_passed_over(tmp_path: Path) -> None:
         (tmp_path / "in" / path.name).symlink_to(path)
     done = degrade(tmp_path / "in", tmp_path / "out", "--blur", "frames", "--num-frames", 3)
     assert done.returncode == 3
-    assert "0 frames lie in it and a mean takes 3 (3 passed over, such as f1.png: a link out of" in errors(done)[0]
+    assert "frames found: 0, and a mean takes 3 (3 passed over, such as f1.png: a link out of" in errors(done)[0]
 
 
 def test_frames_need_a_folder_other_than_the_output(tmp_path: Path) -> None:
