@@ -28,7 +28,7 @@ class Kept(enum.Enum):
 
     DONE = "done already"
     UNKNOWN = "the output exists, and how it was made is not recorded"
-    CHANGED = "would be made anew, but its output was changed since; --overwrite replaces it"
+    CHANGED = "its output was changed since it was made and is kept; --overwrite replaces it"
 
 
 class DoneRecords:
