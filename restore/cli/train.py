@@ -5,20 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from restore.cli import console, options, progress
-from restore.cli.meanings import counted
+from restore.cli import console, options
+from restore.cli import train_options as given
+from restore.cli.pack import pack
 from restore.cli.stopping import StopRequest
 from restore.cli.watching import TrainingDisplay
-from restore.errors import OutputError, UsageError
-from restore.types import RECIPES
-
-if TYPE_CHECKING:
-    from restore.data import PackReport
+from restore.errors import UsageError
 
 
 class RunsByDefault(TyperGroup):
@@ -46,73 +43,25 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Recipe = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="RECIPE",
-        help=f"Shipped recipe ({', '.join(RECIPES)}) or TOML file; with --resume by default that of the run.",
-    ),
-]
-Clean = Annotated[
-    Path | None,
-    typer.Argument(metavar="DATA", help="Folder or pack of clean photographs for the recipe to degrade."),
-]
-Out = Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run folder; `--model RUN` takes its weights.")]
-Degraded = Annotated[
-    Path | None, typer.Option(help="With --reference, in place of DATA: degraded pictures, paired by name.")
-]
-Reference = Annotated[Path | None, typer.Option(help="With --degraded: what they should become.")]
-Validation = Annotated[
-    Path | None,
-    typer.Option(
-        help="Photographs to validate on, by default a share of DATA; for pairs a folder with degraded/ and reference/."
-    ),
-]
-Frames = Annotated[
-    Path | None, typer.Option(help="Beside DATA: consecutive sharp video frames, to average into blurred samples.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Change a setting of the recipe, such as optimiser.lr=1e-3; may be repeated.",
-    ),
-]
-Show = Annotated[bool, typer.Option("--show", help="Print the complete recipe as TOML and exit.")]
-MaxMinutes = Annotated[
-    float | None, typer.Option(min=0.01, help="Time budget, by default that of the recipe; the schedule ends with it.")
-]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Budget in steps instead.")]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Continue the run in --out exactly; RECIPE and DATA are by default its own."),
-]
-Init = Annotated[str | None, typer.Option(help="Weights to start from: a shipped name, a weight file, a .pth, a run.")]
-Processes = Annotated[
-    str, typer.Option(metavar="N|auto", help="Processes of one thread each; auto: one on each core or GPU.")
-]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of a single process; by default all.")]
-
 
 @app.command()
 def run(  # noqa: PLR0917  the order is that of the help page
-    recipe: Recipe = None,
-    data: Clean = None,
-    out: Out = None,
-    degraded: Degraded = None,
-    reference: Reference = None,
-    validation: Validation = None,
-    frames: Frames = None,
-    setting: Set = None,
-    show: Show = False,
-    max_minutes: MaxMinutes = None,
-    max_steps: MaxSteps = None,
-    resume: Resume = False,
-    init: Init = None,
+    recipe: given.Recipe = None,
+    data: given.Clean = None,
+    out: given.Out = None,
+    degraded: given.Degraded = None,
+    reference: given.Reference = None,
+    validation: given.Validation = None,
+    frames: given.Frames = None,
+    setting: given.Set = None,
+    show: given.Show = False,
+    max_minutes: given.MaxMinutes = None,
+    max_steps: given.MaxSteps = None,
+    resume: given.Resume = False,
+    init: given.Init = None,
     device: options.Device = "auto",
-    processes: Processes = "1",
-    threads: Threads = None,
+    processes: given.Processes = "1",
+    threads: given.Threads = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -122,8 +71,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
     from restore.config import load_config  # noqa: PLC0415  see above
 
     holds_run = out is not None and bool(list_checkpoints(out))
-    chosen = _recipe_of(recipe, out, resume=resume, holds_run=holds_run)
-    config = load_config(chosen, setting or (), _budget(max_minutes, max_steps))
+    chosen = given.recipe_of(recipe, out, resume=resume, holds_run=holds_run)
+    config = load_config(chosen, setting or (), given.budget_of(max_minutes, max_steps))
     if show:
         for line in config.as_toml().splitlines():
             console.result(line)
@@ -170,48 +119,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
         console.result(str(weights))
 
 
-@app.command()
-def pack(
-    folder: Annotated[Path, typer.Argument(help="Folder of clean photographs, searched recursively.")],
-    out: Annotated[Path, typer.Option("--out", metavar="PACK.tar", help="The archive to write.")],
-    max_mb: Annotated[
-        float, typer.Option(min=0.1, max=1e6, help="Largest size in megabytes; pictures are recompressed to fit.")
-    ] = 60,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
-    """Pack photographs into one archive that `restore train` reads directly."""
-    del debug  # read where errors are explained
-    from restore.data import pack as pack_folder  # noqa: PLC0415  torch takes two seconds to import
-
-    if out.suffix != ".tar":
-        raise UsageError(f"{out}: call the pack {out.stem}.tar")
-    if out.exists():
-        raise UsageError(f"{out}: exists already; remove it, or choose another name")
-    if not out.parent.is_dir():
-        raise OutputError(f"{out.parent}: no such folder; make it, or choose another")
-    with progress.counting("packing", "pictures", show=not quiet) as on_picture:
-        report = pack_folder(folder, out, max_bytes=int(max_mb * 1e6), on_picture=on_picture)
-    if not quiet:
-        console.say(_packed(report))
-    console.result(str(out))
-
-
-def _recipe_of(given: str | None, out: Path | None, *, resume: bool, holds_run: bool) -> str | Path:
-    """Return the recipe that is given, or that of the run that is resumed.
-
-    Raises:
-        UsageError: there is neither, or no run is named to resume.
-    """
-    if resume and out is None:
-        raise UsageError("name the run to go on with: restore train --resume --out RUN")
-    if given is not None:
-        return given
-    if not resume:
-        raise UsageError(f"name a recipe: {', '.join(RECIPES)}, or a TOML file")
-    if out is None or not holds_run:
-        raise UsageError(f"{out}: holds no run to go on with; name RECIPE and DATA to start one")
-    return out / "config.toml"
+app.command()(pack)
 
 
 def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path]) -> dict[str, Path]:
@@ -229,23 +137,3 @@ def _assert_apart(out: Path, sources: Mapping[str, Path]) -> None:
     for source in sources.values():
         if source.resolve() in (out.resolve(), *out.resolve().parents):
             raise UsageError(f"{out}: the run would lie among the pictures of {source}; choose another folder")
-
-
-def _packed(report: PackReport) -> str:
-    """Say what became of the pictures."""
-    loss = "without loss" if report.is_lossless else f"at JPEG quality {report.quality}"
-    if report.is_lossless and report.num_rounded:
-        loss += f" ({counted(report.num_rounded, 'picture')} of floats rounded to 16 bits of 0 to 1)"
-    crop = f", cut to {report.crop} pixels" if report.crop else ""
-    skipped = "".join(f"; left out {name}: {reason}" for name, reason in report.skipped)
-    return (
-        f"packed {counted(report.num_pictures, 'picture')} into {report.num_bytes / 1e6:.1f} MB {loss}{crop}{skipped}"
-    )
-
-
-def _budget(max_minutes: float | None, max_steps: int | None) -> dict[str, float] | None:
-    if max_minutes is not None and max_steps is not None:
-        raise UsageError("--max-minutes and --max-steps exclude each other; choose one")
-    if max_minutes is not None:
-        return {"minutes": max_minutes}
-    return None if max_steps is None else {"steps": max_steps}
