@@ -140,7 +140,7 @@ class NAFNetConfig:
     encoder: Sequence[Stage]
     middle: Stage
     decoder: Sequence[Stage]
-    stem: Literal[1, 2, 4] = 1
+    stem: int = 1
     channels: int = 3
     padding: Literal["constant", "reflect"] = "reflect"
     sca_window: int | None = None
