@@ -494,18 +494,23 @@ def test_what_torch_keeps_of_a_gpu_counts_as_free(monkeypatch: pytest.MonkeyPatc
     assert inference._free_memory(torch.device("cuda")) == 18
 
 
-def test_float32_is_not_rounded_to_tf32_in_between() -> None:
-    seen = []
+@pytest.mark.parametrize("before", ["tf32", "ieee"])  # the latter alone makes torch refuse to tell of allow_tf32
+def test_float32_is_not_rounded_to_tf32_in_between(before: str) -> None:
+    seen, conv = [], torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch does not declare it
 
     class Looks(Identity):
         def forward(self, x: Tensor) -> Tensor:
-            seen.append(torch.backends.cudnn.allow_tf32)
+            seen.append(conv.fp32_precision)
             return x
 
-    before = torch.backends.cudnn.allow_tf32
-    Restorer(Looks())(random_picture("uint8", 20, 20, 3))
-    assert seen == [False]
-    assert torch.backends.cudnn.allow_tf32 == before
+    usual = conv.fp32_precision
+    try:
+        conv.fp32_precision = before
+        Restorer(Looks())(random_picture("uint8", 20, 20, 3))
+        assert conv.fp32_precision == before
+    finally:
+        conv.fp32_precision = usual
+    assert seen == ["ieee"]
 
 
 @pytest.mark.parametrize(
