@@ -247,8 +247,8 @@ class TiffPage:
         if Tag.REFERENCE_BLACK_WHITE not in self.entries:
             return ycbcr
         values = struct.unpack(f"{self.block.order}12I", self.block.values(self.entries[Tag.REFERENCE_BLACK_WHITE]))
-        black, white = np.divide(values[::2], values[1::2], dtype=np.float32).reshape(3, 2).T
-        if (*black, *white) == (0, 128, 128, 255, 255, 255):
+        black, white = np.divide(values[::2], np.maximum(values[1::2], 1), dtype=np.float32).reshape(3, 2).T
+        if (*black, *white) == (0, 128, 128, 255, 255, 255) or (white <= black).any():  # nothing lies between
             return ycbcr
         widened: Pixels = (ycbcr - black) * (np.array((255, 127, 127), np.float32) / (white - black))
         widened += np.array((0, 128, 128), np.float32)

@@ -588,6 +588,15 @@ def test_ycbcr_of_a_narrow_range_is_widened(tmp_path: Path) -> None:
     assert read_photo(path).pixels.tolist() == [[[0] * 3, [255] * 3] * 2]
 
 
+@pytest.mark.parametrize("range_", [(0, 0) * 6, (0, 1, 255, 1, 128, 1, 255, 0, 128, 1, 128, 1)])
+def test_ycbcr_of_no_range_stays_as_it_is(tmp_path: Path, range_: tuple[int, ...]) -> None:
+    samples = np.full((1, 4, 3), (200, 128, 128), np.uint8)
+    path = tmp_path / "a.tif"
+    extra = [(532, 5, 6, range_, True), (530, 3, 2, (1, 1), True)]
+    path.write_bytes(written(samples, photometric="ycbcr", extratags=extra))
+    assert (read_photo(path).pixels == 200).all()
+
+
 def test_what_is_missing_of_ycbcr_is_black(tmp_path: Path) -> None:
     strip = bytes([200, 128, 128]) * 16 * 4
     tags = {256: [16], 257: [8], 258: [8] * 3, 262: [6], 277: [3], 530: [1, 1], 279: [len(strip)]}
