@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -33,15 +34,13 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
-def sweep_partials(folder: Path) -> int:
-    """Remove the temporary files that killed processes of this host left in a folder; return how many."""
-    num_removed = 0
+def sweep_partials(folder: Path) -> None:
+    """Remove the temporary files that killed processes of this host left in a folder."""
     for entry in os.scandir(folder):
         match = _PARTIAL.fullmatch(entry.name)
         if match and not _is_alive(int(match.group(1))):
-            Path(entry.path).unlink(missing_ok=True)
-            num_removed += 1
-    return num_removed
+            with contextlib.suppress(PermissionError):  # another person's, in a folder such as /tmp
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:
