@@ -23,8 +23,6 @@ from restore.images.containers import jpeg_segments, png_pixels_only
 from restore.images.opencv import cv2
 
 LOSSLESS = 100
-QUALITIES = (LOSSLESS, 98, 95)  # tried in turn on whole pictures
-CROPS = (1024, 768, 512, 384, 256, 192, 128)  # then these, at the last quality
 
 _NOTES = ("license", "licence", "readme", "copying", "copyright")
 _MAX_NOTE_BYTES = 2**20
@@ -65,6 +63,19 @@ class PackReport:
         return self.quality == LOSSLESS
 
 
+class _Setting(NamedTuple):
+    quality: int
+    crop: int | None = None
+
+
+_SETTINGS = (  # tried in turn, the best first
+    _Setting(LOSSLESS),
+    _Setting(98),
+    _Setting(95),
+    *(_Setting(95, crop) for crop in (1024, 768, 512, 384, 256, 192, 128)),
+)
+
+
 class _TooLargeError(Exception):
     """The pictures do not fit at this quality and crop."""
 
@@ -78,15 +89,7 @@ class _Contents:
     num_rounded: int = 0
 
 
-def pack(
-    folder: Path,
-    out: Path,
-    *,
-    max_bytes: int,
-    crop: int | None = None,
-    quality: int | None = None,
-    on_picture: PictureHandler | None = None,
-) -> PackReport:
+def pack(folder: Path, out: Path, *, max_bytes: int, on_picture: PictureHandler | None = None) -> PackReport:
     """Put the photographs of a folder into one file that `open_photos` reads, the best that fits the size.
 
     Without loss where that fits; else as JPEG with full colour resolution, at falling quality; else cut to squares
@@ -98,8 +101,6 @@ def pack(
         folder: searched recursively.
         out: the file to write, whole or not at all.
         max_bytes: most that the file may have.
-        crop: largest side in pixels; chosen where None.
-        quality: of JPEG, 1 to 99, or 100 for no loss; chosen where None.
         on_picture: called after each picture with the number done and the number of all; it starts anew with each
             quality and crop that is tried.
 
@@ -110,17 +111,13 @@ def pack(
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; name a folder of photographs")
-    if quality is not None and not 1 <= quality <= LOSSLESS:
-        raise UsageError(f"the quality is {quality}; choose 1 to {LOSSLESS}")
-    if crop is not None and crop < 1:
-        raise UsageError(f"the largest side is {crop}; choose a positive number of pixels")
     paths, closed = _find(folder)
     if not paths and closed:
         raise NothingToDoError(f"{folder / closed[0][0]}: {closed[0][1]}; check its permissions")
     if not paths:
         raise NothingToDoError(f"{folder}: no pictures to pack; name a folder of photographs")
     notes = _read_notes(folder, paths)
-    for setting in _settings(quality, crop):
+    for setting in _SETTINGS:
         try:
             contents = _encode_all(folder, paths, setting, max_bytes - _FIXED_BYTES - _size(notes), on_picture)
             archive = _archive(contents, notes, setting)
@@ -143,8 +140,7 @@ def pack(
             num_rounded=contents.num_rounded,
         )
     raise UsageError(
-        f"{folder}: its {len(paths)} pictures do not fit into {max_bytes / 1e6:.1f} MB; "
-        "allow more, a lower quality, a smaller crop, or pack fewer"
+        f"{folder}: its {len(paths)} pictures do not fit into {max_bytes / 1e6:.1f} MB; allow more, or pack fewer"
     )
 
 
@@ -157,18 +153,6 @@ def _find(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
             closed.append((_name(folder, path)[0], reason))
 
     return list(find_images(folder, on_skip=note)), closed
-
-
-class _Setting(NamedTuple):
-    quality: int
-    crop: int | None
-
-
-def _settings(quality: int | None, crop: int | None) -> list[_Setting]:
-    """Return the qualities and crops to try, the best first."""
-    whole = [_Setting(one, crop) for one in ([quality] if quality else QUALITIES)]
-    cut = [] if crop else [_Setting(quality or QUALITIES[-1], one) for one in CROPS]
-    return whole + cut
 
 
 def _encode_all(
