@@ -91,11 +91,12 @@ class Photos:
             self._num_cached_bytes -= dropped.untyped_storage().nbytes()
 
 
-def open_photos(path: Path, *, cache_bytes: int = CACHE_BYTES) -> Photos:
+def open_photos(path: Path, *, exclude: Path | None = None, cache_bytes: int = CACHE_BYTES) -> Photos:
     """Open a folder of photographs, searched recursively, or a pack.
 
     Args:
         path: a folder, or a file made by `pack`.
+        exclude: a folder below it that is no part of it.
         cache_bytes: most that is kept of decoded pictures in memory.
 
     Raises:
@@ -105,7 +106,7 @@ def open_photos(path: Path, *, cache_bytes: int = CACHE_BYTES) -> Photos:
     if not path.exists():
         raise UsageError(f"{path}: no such folder or pack; name one that exists")
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in find_images(path)]
+        names = [file.relative_to(path).as_posix() for file in find_images(path, exclude=exclude)]
         photos = Photos(names, _FolderLoader(path, names), _FolderSizes(path, names), cache_bytes)
     else:
         loader = _PackLoader(path)

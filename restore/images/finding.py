@@ -32,7 +32,7 @@ def find_images(
 
     Args:
         root: a folder, or a file, which is yielded as it is.
-        exclude: a folder that is not entered, such as the output; it need not exist.
+        exclude: a folder below the root that is not entered, such as the output; it need not exist.
         on_skip: is told of each path passed over, and why.
 
     Yields:
@@ -56,7 +56,7 @@ def find_images(
             if not stat.S_ISDIR(status.st_mode):
                 _check_file(path, status)
                 yield path
-            elif excluded is not None and os.path.realpath(path) == excluded:
+            elif excluded is not None and path != root and os.path.realpath(path) == excluded:
                 skip(path, "the output of this run")
             else:
                 levels.append(map(path.__truediv__, sorted(os.listdir(path))))  # noqa: PTH208  a million names fit, paths do not

@@ -86,8 +86,8 @@ class Material:
             clean: photographs that the recipe degrades.
             degraded: pictures to restore, with a reference of the same name each.
             reference: what they should become.
-            validation: photographs to validate on, instead of a share of the others; for pairs a folder with `degraded`
-                and `reference`.
+            validation: photographs to validate on, instead of a share of the others, and none of them even where they
+                lie in `clean`; for pairs a folder with `degraded` and `reference`.
 
             frames: consecutive sharp frames, whose means are blurred as by real motion; a share of the samples beside
                 `clean`, and of the validation.
@@ -100,7 +100,7 @@ class Material:
         given = dict(zip(SOURCES, (clean, degraded, reference, validation, frames), strict=True))
         sources = {name: path.absolute() for name, path in given.items() if path is not None}
         if degraded is None and reference is None and clean is not None:
-            source: Source = open_photos(clean, cache_bytes=cache_bytes)
+            source: Source = open_photos(clean, exclude=validation, cache_bytes=cache_bytes)
         elif degraded is not None and reference is not None and clean is None:
             source = open_pairs(degraded, reference, cache_bytes=cache_bytes)
         else:

@@ -92,6 +92,14 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
         Material.open(config, degraded=photographs, reference=photographs, frames=tmp_path / "frames")
 
 
+def test_what_validates_is_not_trained_on_even_where_it_lies_among_the_photographs(
+    config: TrainConfig, photographs: Path
+) -> None:
+    material = Material.open(config, clean=photographs, validation=photographs / "deeper")
+    assert material.pictures == {"photographs": 1}
+    assert [material.held_out.name(index) for index in range(len(material.held_out))] == ["b.png"]
+
+
 def test_a_run_folder_says_where_its_pictures_lie(
     config: TrainConfig, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
