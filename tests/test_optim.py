@@ -149,8 +149,8 @@ def test_the_moving_average_follows_the_network() -> None:
 
 
 def test_stable_decay_is_constant_and_then_falls_to_zero() -> None:
-    factors = [warmup_stable_decay(progress, warmup=0.1, decay=0.2) for progress in (0.05, 0.1, 0.8, 0.9, 1.0)]
-    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    factors = [warmup_stable_decay(progress, warmup=0.1, decay=0.2) for progress in (0.05, 0.1, 0.4, 0.8, 0.9, 1.0)]
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 1.0, 0.5, 0.0])
 
 
 def test_a_warmup_that_reaches_into_the_decay_makes_no_jump() -> None:
