@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.errors import WeightsError
+from restore.memory import is_out_of_memory
 
 NUM_KEPT = 2
 

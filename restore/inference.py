@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
+from restore.memory import free_memory, is_out_of_memory, keep_freed_memory
 from restore.models import NAFNet
 from restore.models.layers import enlarged, halved, mirrored_to_multiple
 from restore.tiling import Tiling, restore_strips
@@ -532,8 +532,4 @@ def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes
         return torch.cuda.mem_get_info(device)[0] + cached
-    try:  # what can be had without swapping; the page cache of files just read counts as free
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # only Linux tells
-        return 4 * 2**30
+    return free_memory()

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from restore.allocator import is_out_of_memory
 from restore.degradations import Chain, Jpeg, generator_for, mean_light
 from restore.done import NO_RECORDS, DoneRecords, Kept
 from restore.errors import ImageError, OutputError
@@ -27,6 +26,7 @@ from restore.images.opencv import cv2
 from restore.images.photo import count_outside
 from restore.images.writing import assert_holds
 from restore.inference import Restorer, load
+from restore.memory import is_out_of_memory
 from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
 from restore.types import Existing, FileStatus, as_word
 

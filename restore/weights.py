@@ -23,10 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.ensemble import ENSEMBLES
 from restore.errors import WeightsError, brief
+from restore.memory import is_out_of_memory
 from restore.models import ARCHITECTURES, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.settings import unknown

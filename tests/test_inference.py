@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from restore import inference
-from restore.allocator import is_out_of_memory
 from restore.errors import DeviceError, ImageError, UsageError
 from restore.images import from_float, read_photo
 from restore.inference import Restorer, find_device, load
+from restore.memory import is_out_of_memory
 from restore.models import PRESETS, NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.types import Precision

@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from restore import __version__
-from restore.allocator import is_out_of_memory
 from restore.cli import console, deblur, degrade, denoise, models, score, train
 from restore.cli.stopping import signals_that_stop
 from restore.errors import DeviceError, RestoreError, UsageError
+from restore.memory import is_out_of_memory
 
 INTERNAL_ERROR = 70
 

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from restore.allocator import is_out_of_memory
 from restore.errors import ImageError, UsageError
 from restore.images import MAX_PIXELS
 from restore.images.opencv import cv2
+from restore.memory import is_out_of_memory
 
 FORMAT, VERSION = "restore-pack", 1
 MANIFEST = "manifest.json"

@@ -14,7 +14,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageCms, JpegImagePlugin
 
-from restore.allocator import is_out_of_memory
 from restore.errors import ImageError
 from restore.images import containers
 from restore.images.bmp import decode_bmp, read_bmp_header
@@ -34,6 +33,7 @@ from restore.images.pnm import read_pnm, read_pnm_header
 from restore.images.tiff import TiffPage
 from restore.images.turbojpeg import decode_jpeg
 from restore.images.xmp import upright_xmp, without_claims
+from restore.memory import is_out_of_memory
 
 MAX_PIXELS = 2**28
 """Default limit of a picture's size: 268 megapixels, 800 MB of 8-bit colour."""

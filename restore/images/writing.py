@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin, WebPImagePlugin
 
-from restore.allocator import is_out_of_memory
 from restore.atomic import write_atomically
 from restore.encodings import FULL_CHROMA_QUALITY, LONGEST_SIDES
 from restore.errors import ImageError, OutputError
@@ -52,6 +51,7 @@ from restore.images.photo import (
 )
 from restore.images.pnm import encode_pnm
 from restore.images.tiff_writing import encode_tiff
+from restore.memory import is_out_of_memory
 
 _DEPTHS = {
     "png": (np.uint8, np.uint16),

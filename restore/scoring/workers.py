@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from restore.allocator import is_out_of_memory
 from restore.errors import ImageError
 from restore.images.opencv import cv2
+from restore.memory import is_out_of_memory
 
 _Item = TypeVar("_Item")
 _Outcome = TypeVar("_Outcome")

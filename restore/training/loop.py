@@ -16,7 +16,6 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from restore.allocator import is_out_of_memory, keep_freed_memory
 from restore.atomic import sweep_partials, write_atomically
 from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
@@ -25,6 +24,7 @@ from restore.distributed import Team, join_team, own_device
 from restore.errors import DeviceError, DivergedError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
+from restore.memory import is_out_of_memory, keep_freed_memory
 from restore.optim import set_learning_rate, update_ema, warmup_cosine, warmup_stable_decay
 from restore.training.material import Material, sample_stream, training_samples, validated
 from restore.training.outcome import Keeper

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch.optim import Adam, AdamW, Optimizer
 
-from restore.allocator import is_out_of_memory
 from restore.checkpoint import list_checkpoints, load_checkpoint
 from restore.config import TrainConfig, differences
 from restore.distributed import Team
 from restore.errors import UsageError, WeightsError, brief
 from restore.inference import has_bfloat16
+from restore.memory import is_out_of_memory
 from restore.models import NAFNet
 from restore.models.nafnet import ADDITIONS
 from restore.optim import Muon, build_muon

@@ -1,0 +1,69 @@
+"""restore.memory: what is left, of the machine and of the container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from restore.memory import free_memory
+
+GIB = 2**30
+
+
+def system(root: Path, files: Mapping[str, object]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{content}\n")
+    return root
+
+
+MACHINE = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {20 * GIB // 1024} kB"}
+
+
+def version_1(group: str, limit: object, usage: int, cache: int) -> dict[str, object]:
+    folder = f"sys/fs/cgroup/memory{group}"
+    return {
+        f"{folder}/memory.limit_in_bytes": limit,
+        f"{folder}/memory.usage_in_bytes": usage,
+        f"{folder}/memory.stat": f"cache 7\ntotal_inactive_file {cache}",
+    }
+
+
+def version_2(group: str, limit: object, usage: int, cache: int) -> dict[str, object]:
+    folder = f"sys/fs/cgroup{group}"
+    return {
+        f"{folder}/memory.max": limit,
+        f"{folder}/memory.current": usage,
+        f"{folder}/memory.stat": f"anon 7\ninactive_file {cache}",
+    }
+
+
+IN_1 = {"proc/self/cgroup": "9:name=systemd:/\n4:cpu,memory:/job/7\n0::/"}
+IN_2 = {"proc/self/cgroup": "0::/job/7"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (MACHINE, 20 * GIB),
+        (MACHINE | IN_2, 20 * GIB),
+        (MACHINE | IN_2 | version_2("/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
+        (MACHINE | IN_2 | version_2("", 8 * GIB, 3 * GIB, GIB), 6 * GIB),  # a container that sees only its own
+        (MACHINE | IN_2 | version_2("/job/7", "max", 3 * GIB, GIB), 20 * GIB),
+        (MACHINE | IN_2 | version_2("/job/7", "max", 0, 0) | version_2("/job", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
+        (MACHINE | IN_2 | version_2("/job/7", 8 * GIB, 9 * GIB, 0), 0),
+        (MACHINE | IN_2 | version_2("/other", GIB, 0, 0), 20 * GIB),
+        (MACHINE | IN_1 | version_1("/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
+        (MACHINE | IN_1 | version_1("", 2**63 - 4096, 3 * GIB, GIB), 20 * GIB),
+        ({"proc/meminfo": "nothing"}, 4 * GIB),
+        ({}, 4 * GIB),
+    ],
+)
+def test_the_smallest_of_what_is_left_counts(tmp_path: Path, files: dict[str, object], expected: int) -> None:
+    assert free_memory(system(tmp_path, files)) == expected
+
+
+def test_this_system_has_some() -> None:
+    assert free_memory() > 0
