@@ -18,6 +18,7 @@ from restore.models.deformable import OFFSETS
 from restore.models.layers import ACTIVATIONS, NORMS, SCA, PointwiseConv2d, enlarged, halved, mirrored_to_multiple
 
 MAX_WIDTH = 4096
+MAX_SCALES = 16  # the smallest of a picture of 65,536 pixels a side is one pixel
 
 # parts that start at zeros, so that trained weights can get them
 ADDITIONS = ("noise_level.", "coarse_intro.", "blend.")
@@ -154,8 +155,8 @@ class NAFNetConfig:
             raise ValueError(f"{len(self.encoder)} encoder stages need as many decoder stages, not {len(self.decoder)}")
         if not 1 <= self.width <= MAX_WIDTH or self.channels < 1 or self.padding not in ("constant", "reflect"):
             raise ValueError(f"impossible: width {self.width}, {self.channels} channels, padding {self.padding!r}")
-        if self.scales < 1:
-            raise ValueError(f"a network restores at 1 scale or more, not {self.scales}")
+        if not 1 <= self.scales <= MAX_SCALES:
+            raise ValueError(f"a network restores at 1 to {MAX_SCALES} scales, not {self.scales}")
         if self.sca_window is not None and self.sca_window < 1:
             raise ValueError(f"sca_window must be 1 pixel or more, not {self.sca_window}")
         if self.scales > 1 and self.stem == 1 and not self.encoder and self.padding == "constant":

@@ -135,7 +135,8 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"middle": {"num_blocks": 1, "norm": "batch"}}, ValueError, "norm must be one of layer, group, not 'batch'"),
         ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
         ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
-        ({"scales": 0}, ValueError, "1 scale or more, not 0"),
+        ({"scales": 0}, ValueError, "1 to 16 scales, not 0"),
+        ({"scales": 5000}, ValueError, "1 to 16 scales, not 5000"),
         (
             {"scales": 2, "stem": 1, "encoder": [], "decoder": [], "padding": "constant"},
             ValueError,
