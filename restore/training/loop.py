@@ -360,7 +360,7 @@ def _is_sound(state: TrainState, loss: float, norm: float, config: TrainConfig) 
 
 def _remedy(config: TrainConfig) -> str:
     elsewhere = "start in another folder with a lower optimiser.lr"
-    rewind = "resume with on_divergence=rewind (--resume --set)"
+    rewind = "repeat the command with --resume --set on_divergence=rewind"  # also where there is no checkpoint yet
     return elsewhere if config.on_divergence == "rewind" else f"{rewind}, or {elsewhere}"
 
 

@@ -276,7 +276,9 @@ def test_a_loss_that_diverges_stops_with_its_code_and_keeps_nothing_bad(
     diverged = restore("train", recipe, photographs, "--out", "run", *wild)
     assert is_one_line(diverged, 7, "optimiser.lr")
     assert not list((tmp_path / "run").glob("*.safetensors"))
-    rewinds = restore("train", recipe, photographs, "--out", "r2", *wild, "--set", "on_divergence=rewind")
+    remedy = ("--resume", "--set", "on_divergence=rewind")
+    assert f"repeat the command with {' '.join(remedy)}" in diverged.stderr
+    rewinds = restore("train", recipe, photographs, "--out", "run", *wild, *remedy)
     assert is_one_line(rewinds, 7)
     assert "diverged; back to step 0" in rewinds.stderr
 
