@@ -316,12 +316,13 @@ class Restorer:
         """Restore pictures at their own size; return also on which tile of which of them the network fails."""
         num, channels, height, width = source.shape
         restored = torch.empty((num, height, width, channels), dtype=source.dtype).permute(0, 3, 1, 2)
-        failures: list[Tensor] = []  # of each tile, which of the pictures it fails on
+        # of each tile, which of the pictures it fails on; small tensors among large ones would keep what is freed apart
+        failures: list[list[bool]] = []
 
         def restore_tile(rows: slice, columns: slice) -> Tensor:
             tile = _to_unit(source[..., rows, columns].to(self.device))
             output, is_sound = self._run(tile, _enlarged(coarse_change, rows, columns, self.device), sigma)
-            failures.append(~is_sound)
+            failures.append((~is_sound).tolist())
             work.count(tile)
             output = output if strength == 1 else torch.lerp(tile, output, strength)
             return (output if is_sound.all() else torch.where(is_sound.view(-1, 1, 1, 1), output, tile)).cpu()
@@ -329,7 +330,7 @@ class Restorer:
         with torch.inference_mode():
             for rows, strip in restore_strips(height, width, self._tiling(size), restore_tile):
                 restored[..., rows, :] = _from_unit(strip, source, rows, clip=clip)
-        return restored, torch.stack(failures)
+        return restored, torch.tensor(failures)
 
     def _run(self, tile_NCHW: Tensor, coarse_change: Tensor | None, sigma: float | None) -> tuple[Tensor, Tensor]:
         """Restore float32 (N,1 or 3,H,W) in one go; return also on which of the N the network did not fail."""
