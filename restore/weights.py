@@ -7,7 +7,6 @@ every tensor, which safetensors itself does not have. Nothing is guessed, and no
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -50,6 +49,7 @@ CATALOGUE = {
 
 _REMEDY = "download it again or name another; `restore models` lists what is shipped"
 _OTHER = "choose other weights; `restore models` lists what is shipped"
+_ARCHIVE = b"PK\x03\x04"
 _CONTAINERS = ("params_ema", "params", "state_dict", "model", "net")
 _PREFIXES = ("module.", "netG.")
 
@@ -236,13 +236,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    _check_expansion(path)
     try:
+        _check_expansion(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has people file an issue on pickles of other versions
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged archives raise anything; nothing in them was executed
-        if isinstance(error, OSError) or is_out_of_memory(error):
+        if isinstance(error, OSError | WeightsError) or is_out_of_memory(error):
             raise
         raise WeightsError(
             f"{path}: not a checkpoint that can be read safely ({type(error).__name__}); "
@@ -257,12 +257,13 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 def _check_expansion(path: Path) -> None:
     """Refuse archives that would take many times their size in memory; torch itself compresses nothing."""
-    with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+    with path.open("rb") as file:
+        if file.read(len(_ARCHIVE)) != _ARCHIVE:  # the format before torch 1.6, as torch tells it
+            return
+    with zipfile.ZipFile(path) as archive:
         expansion = sum(member.file_size for member in archive.infolist()) / path.stat().st_size
-        if expansion > MAX_EXPANSION:
-            raise WeightsError(
-                f"{path}: would expand to {expansion:.0f} times its size, as no checkpoint does; {_REMEDY}"
-            )
+    if expansion > MAX_EXPANSION:
+        raise WeightsError(f"{path}: would expand to {expansion:.0f} times its size, as no checkpoint does; {_REMEDY}")
 
 
 def _is_dense(value: object) -> bool:

@@ -198,6 +198,19 @@ def test_an_archive_that_would_expand_is_refused_before_it_does(tmp_path: Path) 
         load_weights(tmp_path / "net.pth")
 
 
+@pytest.mark.parametrize(("place", "value"), [(6, 99), (9, 8), (30, 255)])  # version, flags, length of extra fields
+def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path: Path, place: int, value: int) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"params": {"intro.weight": torch.zeros(10)}}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 46] = 255  # no UTF-8
+    content[entry + place] = value
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"net\.pth: not a checkpoint that can be read safely"):
+        load_weights(path)
+
+
 def test_a_file_too_large_for_the_memory_is_not_called_unsafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **_options: object) -> None:
         raise MemoryError
