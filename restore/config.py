@@ -74,7 +74,7 @@ class Optimiser(Settings):
     @model_validator(mode="before")
     @classmethod
     def _by_its_kind(cls, given: Any) -> Any:  # noqa: ANN401  whatever the file holds
-        if isinstance(given, Mapping) and given.get("kind") in {"adam", "adamw"}:
+        if isinstance(given, Mapping) and given.get("kind") in ("adam", "adamw"):
             return {"lr": cls.model_fields["adamw_lr"].default, **given}
         return given
 

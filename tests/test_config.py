@@ -55,6 +55,7 @@ def test_adamw_alone_has_a_rate_of_its_own(recipe: Path) -> None:
         ('network.preset=["half-naf-32"]', "preset: unknown setting"),
         ("network.width=1000000000000", "impossible: width 1000000000000"),
         ("seed=100000000000000000000", "seed"),
+        ('optimiser.kind=["adam"]', "optimiser.kind"),
         ('degradations=[{steps=[{kind="motion-blur", length=[1,2], anxiety=[5,5]}]}]', "anxiety"),
         ("degradations.0.steps.0.sgma=[0,5]", "sgma"),
         ("degradations.0.steps.0.kind=gausian-noise", "unknown kind 'gausian-noise'; did you mean gaussian-noise"),
