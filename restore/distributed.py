@@ -120,7 +120,7 @@ def own_device(device: torch.device) -> torch.device:
     if device != torch.device("cuda") or not is_in_team():  # cuda:2 was meant
         return device
     try:
-        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        own = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or "0"))
     except ValueError as error:
         raise UsageError(f"LOCAL_RANK={os.environ['LOCAL_RANK']} is no number; {_BY_TORCHRUN}") from error
     torch.cuda.set_device(own)

@@ -58,6 +58,13 @@ def test_a_rank_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         own_device(torch.device("cuda"))
 
 
+def test_an_empty_rank_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
+    assert own_device(torch.device("cuda")) == torch.device("cuda", 0)
+
+
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert number_of_processes("auto", torch.device("cuda")) == 2
