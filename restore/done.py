@@ -1,19 +1,22 @@
 """What a folder of outputs remembers of their making, so that a rerun keeps what is done and redoes what would differ.
 
 The folder holds one more file, hidden, with a line of JSON for each output: `output` (relative to the folder) and its
-`sha256`, the sha256 of its `inputs`, `made_by` (checksum of the weights, settings) and the `version` of this program.
-The last line for an output counts. Times of files and the version decide nothing.
+`sha256`, that of the output it `replaces`, that of its `inputs`, `made_by` (checksum of the weights, settings) and the
+`version` of this program. The last line for an output counts. It is there before the output is: whenever a run is
+killed, what stands there is known. Times of files and the version decide nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import restore
 from restore.planning import Job
@@ -28,7 +31,8 @@ class Kept(enum.Enum):
 
     DONE = "done already"
     UNKNOWN = "the output exists, and how it was made is not recorded"
-    CHANGED = "its output was changed since it was made and is kept; --overwrite replaces it"
+    CHANGED = "the output was changed since it was made"
+    STALE = "it would be made otherwise now, but was changed since and is kept; remove the output to have it made anew"
 
 
 class DoneRecords:
@@ -47,28 +51,29 @@ class DoneRecords:
         self, folder: Path | None, made_by: Mapping[str, Any], inputs: Mapping[Path, Sequence[Path]] | None = None
     ) -> None:
         self.path = None if folder is None else folder / FILE_NAME
-        self.made_by = json.loads(json.dumps(made_by))
+        self.made_by = json.loads(json.dumps(made_by, default=float))  # NumPy has numbers of its own
         self.inputs = inputs or {}
         self._places: dict[int, int] | None = None  # of the lines in the file, by hashes: outputs may be a million
-        self._sums: dict[int, str] = {}
-        self._separator = b"\n"  # a run that was killed may have left half a line
+        self._sums: dict[int, str] = {}  # of the inputs, by the numbers of jobs
 
     def why_kept(self, job: Job) -> Kept | None:
         """Return why the output of a job, which exists, is kept; None to make it anew."""
         record = self._find(job)
         if record is None:
             return Kept.UNKNOWN
-        if record.get("made_by") == self.made_by and record.get("inputs") == self._sum_inputs(job):
-            return Kept.DONE
-        return None if record.get("sha256") == _sum_files([job.target]) else Kept.CHANGED
+        own = self._sum_own(job)
+        is_of_now = record.get("made_by") == self.made_by and record.get("inputs") == self._sum_inputs(job)
+        if own is None:
+            return Kept.CHANGED if is_of_now else Kept.STALE
+        return Kept.DONE if is_of_now and own == record.get("sha256") else None
 
     def begin(self, job: Job) -> None:
         """Take the checksum of the inputs, before they are read: what changes meanwhile is made anew next time."""
         if self.path is not None and (found := self._sum_inputs(job)) is not None:
             self._sums[job.number] = found
 
-    def add(self, job: Job) -> None:
-        """Record that the output of a job, which was begun, is written.
+    def add(self, job: Job, content: bytes | memoryview) -> None:
+        """Record what is about to be written as the output of a job, which was begun.
 
         Raises:
             OSError: the file of the records cannot be written.
@@ -77,17 +82,23 @@ class DoneRecords:
             return
         record = {
             "output": _name(job, self.path),
-            "sha256": _sum_files([job.target]),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "replaces": self._sum_own(job),
             "inputs": self._sums.pop(job.number, None),
             "made_by": self.made_by,
             "version": restore.__version__,
         }
-        with self.path.open("ab") as file:
-            file.write(self._separator + json.dumps(record).encode() + b"\n")
-        self._separator = b""
+        with _open(self.path, "ab") as file:
+            file.write(b"\n" + json.dumps(record).encode())  # a run that was killed may have left half a line
 
     def _sum_inputs(self, job: Job) -> str | None:
         return _sum_files(self.inputs.get(job.source, [job.source]))
+
+    def _sum_own(self, job: Job) -> str | None:
+        """Return the sha256 of the output that stands there, if it is as this program wrote it."""
+        found = None if job.target.is_symlink() else _sum_files([job.target])
+        record = None if found is None else self._find(job)
+        return found if record and found in (record.get("sha256"), record.get("replaces")) else None
 
     def _find(self, job: Job) -> dict[str, Any] | None:
         if self.path is None:
@@ -98,9 +109,10 @@ class DoneRecords:
         place = self._places.get(hash(name))
         if place is None:
             return None
-        with self.path.open("rb") as file:
+        record: dict[str, Any] = {}
+        with contextlib.suppress(OSError), _open(self.path, "rb") as file:  # somebody may remove it meanwhile
             file.seek(place)
-            record = _parse(file.readline())
+            record = _parse(file.readline(_CHUNK))
         return record if record.get("output") == name else None
 
 
@@ -114,8 +126,8 @@ def _name(job: Job, records: Path) -> str:
 def _places_of_records(path: Path) -> dict[int, int]:
     """Return the place of the last record of each output in the file, by the hash of its name."""
     places, place = {}, 0
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        for line in file:
+    with contextlib.suppress(OSError), _open(path, "rb") as file:
+        while line := file.readline(_CHUNK):  # of others, lines may have any length
             places[hash(_parse(line).get("output"))] = place
             place += len(line)
     return places
@@ -128,6 +140,13 @@ def _parse(line: bytes) -> dict[str, Any]:
         if isinstance(record, dict) and isinstance(record.get("output"), str):
             return record
     return {}
+
+
+def _open(path: Path, mode: str) -> IO[bytes]:
+    """Open a file, but nothing else: links lead to files of others, and a pipe waits for who is at its other end."""
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise OSError(errno.EEXIST, "a link, a folder or a pipe is in its place")
+    return path.open(mode)
 
 
 def _sum_files(paths: Sequence[Path]) -> str | None:

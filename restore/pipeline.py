@@ -196,8 +196,7 @@ def process_files(
     """
     reader = ThreadPoolExecutor(1, thread_name_prefix="read")
     writer = ThreadPoolExecutor(1, thread_name_prefix="write")
-    prepared: set[Path] = set()
-    written: dict[int, int] = {}
+    outputs = _Outputs(plan, options, records)
 
     def read(job: Job) -> Photo | FileResult:
         if (kept := _kept(job, plan, records)) is not None:
@@ -222,10 +221,9 @@ def process_files(
         return change(job, photo)
 
     def write(job: Job, photo: Photo, seconds: float) -> FileResult:
-        notes = _attempt(job, _write, job.target, photo, options, prepared, written)
+        notes = _attempt(job, outputs.write, job, photo)
         if isinstance(notes, FileResult):
             return notes
-        notes += _recorded(job, records)
         height, width = photo.pixels.shape[:2]
         return FileResult(job.source, job.target, FileStatus.DONE, None, photo.warnings + notes, width, height, seconds)
 
@@ -338,17 +336,8 @@ def _kept(job: Job, plan: Plan, records: DoneRecords) -> FileResult | None:
     why = records.why_kept(job) if plan.skips(job) else None
     if why is None:
         return None
-    warnings = (why.value,) if why is Kept.CHANGED else ()
+    warnings = (why.value,) if why is Kept.STALE else ()
     return FileResult(job.source, job.target, FileStatus.SKIPPED, why.value, warnings)
-
-
-def _recorded(job: Job, records: DoneRecords) -> tuple[str, ...]:
-    """Record that a job is done; return a warning where that fails, since the picture itself is there."""
-    try:
-        records.add(job)
-    except OSError as error:
-        return (f"{records.path}: {error.strerror or error}; --skip-existing will not know how the output was made",)
-    return ()
 
 
 def _attempt(
@@ -370,20 +359,42 @@ def _attempt(
     return FileResult(job.source, job.target, FileStatus.FAILED, message)
 
 
-def _write(
-    target: Path, photo: Photo, options: FileOptions, prepared: set[Path], written: dict[int, int]
-) -> tuple[str, ...]:
-    if target.parent not in prepared:
-        prepare_folder(target.parent)
-        prepared.add(target.parent)
-    name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # numbers: names of a million files are many
-    if name in written and written[name] == _inode(target):
-        reason = "on this disk it is the output of another picture, whose name differs in case or accents alone"
-        raise OutputError(f"{target}: {reason}; restore them to different folders")
-    notes = write_photo(target, photo, quality=options.quality, strip_metadata=options.strip_metadata)
-    if (inode := _inode(target)) is not None:
-        written[name] = inode
-    return notes
+class _Outputs:
+    """Writes the outputs of a run."""
+
+    def __init__(self, plan: Plan, options: FileOptions, records: DoneRecords) -> None:
+        self.plan = plan
+        self.options = options
+        self.records = records
+        self.prepared: set[Path] = set()
+        self.written: dict[int, int] = {}
+
+    def write(self, job: Job, photo: Photo) -> tuple[str, ...] | FileResult:
+        """Record and write an output and return what to warn of, or the result where another is kept."""
+        target = job.target
+        if target.parent not in self.prepared:
+            prepare_folder(target.parent)
+            self.prepared.add(target.parent)
+        name = hash(unicodedata.normalize("NFC", str(target)).casefold())  # numbers: names of a million files are many
+        if name in self.written and self.written[name] == _inode(target):
+            reason = "on this disk it is the output of another picture, whose name differs in case or accents alone"
+            raise OutputError(f"{target}: {reason}; restore them to different folders")
+        if (kept := _kept(job, self.plan, self.records)) is not None:  # somebody made or changed it meanwhile
+            return kept
+        doubts: list[str] = []
+
+        def record(content: bytes | memoryview) -> None:
+            try:
+                self.records.add(job, content)
+            except OSError as error:  # the picture itself can be there
+                remedy = "mend that, or --skip-existing will not know how the output was made"
+                doubts.append(f"{self.records.path}: {error.strerror or error}; {remedy}")
+
+        quality, strip = self.options.quality, self.options.strip_metadata
+        notes = write_photo(target, photo, quality=quality, strip_metadata=strip, on_encoded=record)
+        if (inode := _inode(target)) is not None:
+            self.written[name] = inode
+        return (*notes, *doubts)
 
 
 def _inode(path: Path) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from restore.atomic import write_atomically
 from restore.done import FILE_NAME, NO_RECORDS, DoneRecords, Kept
 from restore.images import Photo, read_photo, write_photo
 from restore.pipeline import FileOptions, FileResult, dry_run, process_files
@@ -39,9 +40,19 @@ def planned(folder: Path, existing: Existing) -> Plan:
     return make_plan([folder], folder.parent / "out", existing=existing)
 
 
-def run(folder: Path, *, existing: Existing = Existing.SKIP, **made_by: object) -> list[FileResult]:
+def run(
+    folder: Path,
+    *,
+    change: Callable[[Job, Photo], Photo] = brightened,
+    existing: Existing = Existing.SKIP,
+    **made_by: object,
+) -> list[FileResult]:
     plan = planned(folder, existing)
-    return list(process_files(plan, brightened, FileOptions(), DoneRecords(plan.output_folder, made_by)))
+    return list(process_files(plan, change, FileOptions(), DoneRecords(plan.output_folder, made_by)))
+
+
+def unchanged(_job: Job, photo: Photo) -> Photo:
+    return photo
 
 
 def statuses(results: list[FileResult]) -> list[FileStatus]:
@@ -85,9 +96,10 @@ def test_an_output_that_a_person_changed_is_kept_with_a_warning(folder: Path) ->
     paint(touched_up, 200)
     first, second = run(folder, strength=0.5)
     assert (first.status, second.status) == (SKIPPED, DONE)
-    assert first.warnings == (Kept.CHANGED.value,)
+    assert first.warnings == (Kept.STALE.value,)
     assert read_photo(touched_up).pixels.flat[0] == 200
-    assert run(folder, strength=1.0)[0].message == Kept.DONE.value  # as it was made, whatever became of it
+    as_made = run(folder, strength=1.0)[0]
+    assert (as_made.message, as_made.warnings) == (Kept.CHANGED.value, ())  # no redoing would differ
     assert statuses(run(folder, existing=Existing.OVERWRITE, strength=0.5)) == [DONE, DONE]
     assert statuses(run(folder, strength=0.5)) == [SKIPPED, SKIPPED]
 
@@ -145,9 +157,19 @@ def test_damaged_records_lose_nothing_and_stop_nothing(
     assert {result.message for result in run(folder)} == {Kept.DONE.value}
 
 
-def test_records_that_cannot_be_written_are_told_and_the_pictures_are_there(folder: Path) -> None:
-    (folder.parent / "out" / FILE_NAME).mkdir(parents=True)
+@pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
+def test_records_that_cannot_be_written_are_told_and_the_pictures_are_there(folder: Path, kind: str) -> None:
+    path, mine = folder.parent / "out" / FILE_NAME, folder.parent / "mine.txt"
+    path.parent.mkdir()
+    mine.write_text("mine")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(mine)
+    else:
+        os.mkfifo(path)
     results = run(folder)
+    assert mine.read_text() == "mine"
     assert statuses(results) == [DONE, DONE]
     assert all("--skip-existing will not know" in result.warnings[0] for result in results)
     assert (folder.parent / "out" / NAMES[1]).exists()
@@ -177,4 +199,95 @@ def test_the_record_says_what_an_output_was_made_of(folder: Path) -> None:
     record = json.loads((folder.parent / "out" / FILE_NAME).read_text().splitlines()[-1])
     assert record["output"] == "sub/b.png"
     assert record["made_by"] == {"model": "one", "sigma": None}
-    assert record.keys() == {"output", "sha256", "inputs", "made_by", "version"}
+    assert record.keys() == {"output", "sha256", "replaces", "inputs", "made_by", "version"}
+
+
+class KilledError(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("existing", Existing)
+def test_a_run_that_is_killed_leaves_nothing_that_is_kept_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str, existing: Existing
+) -> None:
+    if existing is not Existing.REFUSE:
+        run(folder, strength=1.0)
+
+    def write(path: Path, content: bytes) -> None:
+        if moment == "after":
+            write_atomically(path, content)
+        raise KilledError
+
+    for strength in (0.4, 0.5) if moment == "before" else (0.5,):  # twice at the same picture
+        with monkeypatch.context() as patch:
+            patch.setattr("restore.images.writing.write_atomically", write)
+            with pytest.raises(KilledError):
+                run(folder, change=unchanged, existing=existing, strength=strength)
+    assert statuses(run(folder, change=unchanged, strength=0.5))[0] is (SKIPPED if moment == "after" else DONE)
+    assert statuses(run(folder, strength=0.2)) == [DONE, DONE]
+
+
+def test_an_output_made_elsewhere_since_is_not_called_done(folder: Path) -> None:
+    run(folder, strength=1.0)
+    list(process_files(planned(folder, Existing.OVERWRITE), unchanged, FileOptions()))  # recorded nowhere
+    assert {result.message for result in run(folder, strength=1.0)} == {Kept.CHANGED.value}
+
+
+def test_what_a_person_changes_while_it_is_made_anew_is_kept(folder: Path) -> None:
+    run(folder, strength=1.0)
+    touched_up = folder.parent / "out" / NAMES[0]
+
+    def meanwhile(job: Job, photo: Photo) -> Photo:
+        paint(touched_up, 200)
+        return brightened(job, photo)
+
+    results = run(folder, change=meanwhile, strength=0.5)
+    assert statuses(results) == [SKIPPED, DONE]
+    assert results[0].warnings == (Kept.STALE.value,)
+    assert read_photo(touched_up).pixels.flat[0] == 200
+
+
+def test_a_link_that_a_person_put_in_place_of_an_output_is_kept(folder: Path) -> None:
+    run(folder, strength=1.0)
+    link, moved = folder.parent / "out" / NAMES[0], folder.parent / "mine.png"
+    link.rename(moved)
+    link.symlink_to(moved)
+    assert statuses(run(folder, strength=0.5)) == [SKIPPED, DONE]
+    assert link.is_symlink()
+
+
+def test_records_that_vanish_during_a_run_stop_nothing(folder: Path) -> None:
+    run(folder)
+    plan = planned(folder, Existing.SKIP)
+    records = DoneRecords(plan.output_folder, {})
+    first, second = plan
+    assert records.why_kept(first) is Kept.DONE
+    (plan.output / FILE_NAME).unlink()
+    assert records.why_kept(second) is Kept.UNKNOWN
+
+
+def test_half_a_record_of_another_run_spoils_no_other(folder: Path) -> None:
+    def fill(job: Job, photo: Photo) -> Photo:
+        if job.number == 2:  # the first is recorded by then
+            with (folder.parent / "out" / FILE_NAME).open("ab") as file:
+                file.write(b'\n{"output": "half')
+        return brightened(job, photo)
+
+    paint(folder / "sub/c.png", 3)
+    run(folder, change=fill)
+    assert {result.message for result in run(folder)} == {Kept.DONE.value}
+
+
+def test_hostile_records_replace_nothing(folder: Path) -> None:
+    target = folder.parent / "out" / NAMES[0]
+    target.parent.mkdir()
+    paint(target, 200)
+    for hostile in ({"output": "a.png"}, {"output": "a.png", "sha256": [1], "replaces": {}}):
+        (target.parent / FILE_NAME).write_text(json.dumps(hostile))
+        assert run(folder)[0].warnings == (Kept.STALE.value,)
+
+
+def test_numbers_of_numpy_are_numbers(folder: Path) -> None:
+    run(folder, sigma=0.5, ensemble=4)
+    assert statuses(run(folder, sigma=np.float32(0.5), ensemble=np.int64(4))) == [SKIPPED, SKIPPED]

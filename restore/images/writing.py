@@ -17,7 +17,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,12 @@ _REMEDIES = {
 
 
 def write_photo(
-    path: str | os.PathLike[str], photo: Photo, *, quality: int = 95, strip_metadata: bool = False
+    path: str | os.PathLike[str],
+    photo: Photo,
+    *,
+    quality: int = 95,
+    strip_metadata: bool = False,
+    on_encoded: Callable[[bytes | memoryview], None] | None = None,
 ) -> tuple[str, ...]:
     """Write a photograph whole or not at all, in the format that the suffix names.
 
@@ -99,6 +104,7 @@ def write_photo(
         quality: 1 to 100, of JPEG and lossy WebP.
         strip_metadata: leave out what tells of people and places: EXIF, XMP, IPTC, comments and texts.
             What the colours mean (profile, chunks of PNG) and the resolution stay.
+        on_encoded: is told what the file will hold, before it is written.
 
     Returns:
         What of the photograph the format could not hold: depth, alpha, metadata, resolution or the meaning of colours.
@@ -125,6 +131,8 @@ def write_photo(
             raise ImageError(f"{path}: there is not enough memory to encode it; free some") from error
         reason = " ".join(str(error).split())[:120]
         raise ImageError(f"{path}: it cannot be encoded ({reason}); choose PNG or TIFF (--format)") from error
+    if on_encoded is not None:
+        on_encoded(content)
     try:
         write_atomically(path, content)
     except OSError as error:
