@@ -1,9 +1,9 @@
 """What a folder of outputs remembers of their making, so that a rerun keeps what is done and redoes what would differ.
 
 The folder holds one more file, hidden, with a line of JSON for each output: `output` (relative to the folder) and its
-`sha256`, that of the output it `replaces`, that of its `inputs`, `made_by` (checksum of the weights, settings) and the
-`version` of this program. The last line for an output counts. It is there before the output is: whenever a run is
-killed, what stands there is known. Times of files and the version decide nothing.
+`sha256`, that of the output it `replaces`, that of its `inputs`, its `source`, `made_by` (command, checksum of the
+weights, settings) and the `version` of this program. The last line for an output counts. It is there before the output
+is: whenever a run is killed, what stands there is known. Times of files and the version decide nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Kept(enum.Enum):
     DONE = "done already"
     UNKNOWN = "the output exists, and how it was made is not recorded"
     CHANGED = "the output was changed since it was made"
+    OTHER = (
+        "it was made of another file, or by another command, and is kept; choose another folder or remove the output"
+    )
     STALE = "it would be made otherwise now, but was changed since and is kept; remove the output to have it made anew"
 
 
@@ -42,8 +45,8 @@ class DoneRecords:
 
     Args:
         folder: of the outputs; None to remember nothing.
-        made_by: what decides how the outputs look, as JSON can hold it. What only concerns how that is computed, such
-            as the device or the tiles, does not belong here.
+        made_by: what decides how the outputs look, as JSON can hold it, and the `command`. What only concerns how that
+            is computed, such as the device or the tiles, does not belong here.
         inputs: by the source of a job, all files that its output is made from, where that is not the source alone.
     """
 
@@ -62,10 +65,14 @@ class DoneRecords:
         if record is None:
             return Kept.UNKNOWN
         own = self._sum_own(job)
-        is_of_now = record.get("made_by") == self.made_by and record.get("inputs") == self._sum_inputs(job)
+        is_same_input = record.get("inputs") == self._sum_inputs(job)
+        is_of_now = is_same_input and record.get("made_by") == self.made_by
         if own is None:
             return Kept.CHANGED if is_of_now else Kept.STALE
-        return Kept.DONE if is_of_now and own == record.get("sha256") else None
+        if is_of_now and own == record.get("sha256"):
+            return Kept.DONE
+        is_of_source = is_same_input or record.get("source") == _absolute(job.source)
+        return None if is_of_source and self._is_by_this_command(record) else Kept.OTHER
 
     def begin(self, job: Job) -> None:
         """Take the checksum of the inputs, before they are read: what changes meanwhile is made anew next time."""
@@ -85,11 +92,16 @@ class DoneRecords:
             "sha256": hashlib.sha256(content).hexdigest(),
             "replaces": self._sum_own(job),
             "inputs": self._sums.pop(job.number, None),
+            "source": _absolute(job.source),
             "made_by": self.made_by,
             "version": restore.__version__,
         }
         with _open(self.path, "ab") as file:
             file.write(b"\n" + json.dumps(record).encode())  # a run that was killed may have left half a line
+
+    def _is_by_this_command(self, record: Mapping[str, Any]) -> bool:
+        made_by = record.get("made_by")
+        return isinstance(made_by, dict) and made_by.get("command") == self.made_by.get("command")
 
     def _sum_inputs(self, job: Job) -> str | None:
         return _sum_files(self.inputs.get(job.source, [job.source]))
@@ -121,6 +133,10 @@ NO_RECORDS = DoneRecords(None, {})
 
 def _name(job: Job, records: Path) -> str:
     return job.target.relative_to(records.parent).as_posix()
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  a link has its own name
 
 
 def _places_of_records(path: Path) -> dict[int, int]:

@@ -160,6 +160,7 @@ def records_of_restoring(
     if restorer.info is None:  # without a checksum networks are all alike
         return NO_RECORDS
     made_by = {
+        "command": restorer.info.task and str(restorer.info.task),
         "model": restorer.info.sha256,
         "ensemble": restorer.ensemble,
         "tlc_px": restorer.tlc_px,
@@ -336,7 +337,7 @@ def _kept(job: Job, plan: Plan, records: DoneRecords) -> FileResult | None:
     why = records.why_kept(job) if plan.skips(job) else None
     if why is None:
         return None
-    warnings = (why.value,) if why is Kept.STALE else ()
+    warnings = (why.value,) if why in {Kept.STALE, Kept.OTHER} else ()
     return FileResult(job.source, job.target, FileStatus.SKIPPED, why.value, warnings)
 
 
@@ -368,6 +369,7 @@ class _Outputs:
         self.records = records
         self.prepared: set[Path] = set()
         self.written: dict[int, int] = {}
+        self.is_told_of_records = False
 
     def write(self, job: Job, photo: Photo) -> tuple[str, ...] | FileResult:
         """Record and write an output and return what to warn of, or the result where another is kept."""
@@ -387,6 +389,9 @@ class _Outputs:
             try:
                 self.records.add(job, content)
             except OSError as error:  # the picture itself can be there
+                if self.is_told_of_records:
+                    return
+                self.is_told_of_records = True
                 remedy = "mend that, or --skip-existing will not know how the output was made"
                 doubts.append(f"{self.records.path}: {error.strerror or error}; {remedy}")
 

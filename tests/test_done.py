@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def test_an_output_that_a_person_changed_is_kept_with_a_warning(folder: Path) ->
     assert statuses(run(folder, strength=0.5)) == [SKIPPED, SKIPPED]
 
 
+def test_an_output_of_another_file_or_command_is_kept_with_a_warning(folder: Path) -> None:
+    run(folder, command="denoise")
+    day_2 = folder.parent / "day 2"
+    shutil.copytree(folder, day_2)  # the same content in another place is the same
+    paint(day_2 / NAMES[0], 9)
+    before = (folder.parent / "out" / NAMES[0]).read_bytes()
+    first, second = run(day_2, command="denoise")
+    assert (first.status, first.warnings) == (SKIPPED, (Kept.OTHER.value,))
+    assert second.message == Kept.DONE.value
+    assert {result.message for result in run(folder, command="deblur")} == {Kept.OTHER.value}
+    assert (folder.parent / "out" / NAMES[0]).read_bytes() == before
+
+
 def test_outputs_of_others_are_kept(folder: Path) -> None:
     run(folder)
     (folder.parent / "out" / FILE_NAME).unlink()
@@ -171,7 +185,9 @@ def test_records_that_cannot_be_written_are_told_and_the_pictures_are_there(fold
     results = run(folder)
     assert mine.read_text() == "mine"
     assert statuses(results) == [DONE, DONE]
-    assert all("--skip-existing will not know" in result.warnings[0] for result in results)
+    told, *others = [result.warnings for result in results]
+    assert "--skip-existing will not know" in told[0]
+    assert others == [()]
     assert (folder.parent / "out" / NAMES[1]).exists()
 
 
@@ -199,7 +215,8 @@ def test_the_record_says_what_an_output_was_made_of(folder: Path) -> None:
     record = json.loads((folder.parent / "out" / FILE_NAME).read_text().splitlines()[-1])
     assert record["output"] == "sub/b.png"
     assert record["made_by"] == {"model": "one", "sigma": None}
-    assert record.keys() == {"output", "sha256", "replaces", "inputs", "made_by", "version"}
+    assert record["source"] == str(folder / "sub/b.png")
+    assert record.keys() == {"output", "sha256", "replaces", "inputs", "made_by", "version", "source"}
 
 
 class KilledError(BaseException):

@@ -72,7 +72,8 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     document = {"command": "degrade", "settings": settings}
     file_options = pipeline.FileOptions(quality=QUALITY if reference or not jpeg else jpeg, max_pixels=max_pixels)
-    records = DoneRecords(plan.output_folder, settings, frames)
+    made_by = {"command": "degrade --reference" if reference else "degrade", "settings": settings}
+    records = DoneRecords(plan.output_folder, made_by, frames)
     if dry_run:
         planning.check_output(plan.output)
         run.conclude(pipeline.dry_run(plan, records), "would degrade", document)
