@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import restore
+from restore.checksum import sha256_of
 from restore.planning import Job
 
 FILE_NAME = ".restore-done.jsonl"
 
-_CHUNK = 2**20
+_LONGEST_LINE = 2**20
 
 
 class Kept(enum.Enum):
@@ -65,7 +66,8 @@ class DoneRecords:
         if record is None:
             return Kept.UNKNOWN
         own = self._sum_own(job)
-        is_same_input = record.get("inputs") == self._sum_inputs(job)
+        inputs = self._sums.get(job.number) or self._sum_inputs(job)  # a job that was begun has read its inputs
+        is_same_input = record.get("inputs") == inputs
         is_of_now = is_same_input and record.get("made_by") == self.made_by
         if own is None:
             return Kept.CHANGED if is_of_now else Kept.STALE
@@ -124,7 +126,7 @@ class DoneRecords:
         record: dict[str, Any] = {}
         with contextlib.suppress(OSError), _open(self.path, "rb") as file:  # somebody may remove it meanwhile
             file.seek(place)
-            record = _parse(file.readline(_CHUNK))
+            record = _parse(file.readline(_LONGEST_LINE))
         return record if record.get("output") == name else None
 
 
@@ -143,7 +145,7 @@ def _places_of_records(path: Path) -> dict[int, int]:
     """Return the place of the last record of each output in the file, by the hash of its name."""
     places, place = {}, 0
     with contextlib.suppress(OSError), _open(path, "rb") as file:
-        while line := file.readline(_CHUNK):  # of others, lines may have any length
+        while line := file.readline(_LONGEST_LINE):  # of others, lines may have any length
             places[hash(_parse(line).get("output"))] = place
             place += len(line)
     return places
@@ -167,14 +169,9 @@ def _open(path: Path, mode: str) -> IO[bytes]:
 
 def _sum_files(paths: Sequence[Path]) -> str | None:
     """Return the sha256 of the contents of files, one after the other; None where one cannot be read."""
-    digest = hashlib.sha256()
+    if not all(path.is_file() for path in paths):  # to open a pipe waits for who writes to it
+        return None
     try:
-        for path in paths:
-            if not path.is_file():  # to open a pipe waits for who writes to it
-                return None
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
+        return sha256_of(*paths)
     except OSError:
         return None
-    return digest.hexdigest()

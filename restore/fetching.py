@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from restore.checksum import sha256_of
 from restore.errors import OutputError, UsageError, WeightsError
 
 ENVIRONMENT_VARIABLE = "RESTORE_WEIGHTS"
@@ -179,10 +180,10 @@ def fetch(name: str, folder: Path, on_progress: OnProgress = lambda _done, _tota
     target, part = folder / weights.file_name, folder / f"{weights.file_name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and _sha256(target) == weights.sha256:
+        if target.is_file() and sha256_of(target) == weights.sha256:
             return target
         _download(weights, part, on_progress)
-        digest = _sha256(part)
+        digest = sha256_of(part)
         if digest != weights.sha256:
             part.unlink()
             raise WeightsError(
@@ -270,11 +271,3 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 def _size_in(content_range: str | None) -> int | None:
     match = re.fullmatch(r"bytes \*/(\d+)", content_range or "")
     return int(match.group(1)) if match else None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -22,21 +22,17 @@ def system(root: Path, files: Mapping[str, object]) -> Path:
 MACHINE = {"proc/meminfo": f"MemTotal: 99 kB\nMemAvailable: {20 * GIB // 1024} kB"}
 
 
-def version_1(group: str, limit: object, usage: int, cache: int) -> dict[str, object]:
-    folder = f"sys/fs/cgroup/memory{group}"
-    return {
-        f"{folder}/memory.limit_in_bytes": limit,
-        f"{folder}/memory.usage_in_bytes": usage,
-        f"{folder}/memory.stat": f"cache 7\ntotal_inactive_file {cache}",
-    }
+VERSION_1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+VERSION_2 = ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
 
 
-def version_2(group: str, limit: object, usage: int, cache: int) -> dict[str, object]:
-    folder = f"sys/fs/cgroup{group}"
+def limits(names: tuple[str, str, str, str], group: str, limit: object, usage: int, cache: int) -> dict[str, object]:
+    mount, name_of_limit, name_of_usage, name_of_cache = names
+    folder = f"{mount}{group}"
     return {
-        f"{folder}/memory.max": limit,
-        f"{folder}/memory.current": usage,
-        f"{folder}/memory.stat": f"anon 7\ninactive_file {cache}",
+        f"{folder}/{name_of_limit}": limit,
+        f"{folder}/{name_of_usage}": usage,
+        f"{folder}/memory.stat": f"anon 7\n{name_of_cache} {cache}",
     }
 
 
@@ -49,14 +45,20 @@ IN_2 = {"proc/self/cgroup": "0::/job/7"}
     [
         (MACHINE, 20 * GIB),
         (MACHINE | IN_2, 20 * GIB),
-        (MACHINE | IN_2 | version_2("/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
-        (MACHINE | IN_2 | version_2("", 8 * GIB, 3 * GIB, GIB), 6 * GIB),  # a container that sees only its own
-        (MACHINE | IN_2 | version_2("/job/7", "max", 3 * GIB, GIB), 20 * GIB),
-        (MACHINE | IN_2 | version_2("/job/7", "max", 0, 0) | version_2("/job", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
-        (MACHINE | IN_2 | version_2("/job/7", 8 * GIB, 9 * GIB, 0), 0),
-        (MACHINE | IN_2 | version_2("/other", GIB, 0, 0), 20 * GIB),
-        (MACHINE | IN_1 | version_1("/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
-        (MACHINE | IN_1 | version_1("", 2**63 - 4096, 3 * GIB, GIB), 20 * GIB),
+        (MACHINE | IN_2 | limits(VERSION_2, "/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
+        (MACHINE | IN_2 | limits(VERSION_2, "", 8 * GIB, 3 * GIB, GIB), 6 * GIB),  # a container that sees only its own
+        (MACHINE | IN_2 | limits(VERSION_2, "/job/7", "max", 3 * GIB, GIB), 20 * GIB),
+        (
+            MACHINE
+            | IN_2
+            | limits(VERSION_2, "/job/7", "max", 0, 0)
+            | limits(VERSION_2, "/job", 8 * GIB, 3 * GIB, GIB),
+            6 * GIB,
+        ),
+        (MACHINE | IN_2 | limits(VERSION_2, "/job/7", 8 * GIB, 9 * GIB, 0), 0),
+        (MACHINE | IN_2 | limits(VERSION_2, "/other", GIB, 0, 0), 20 * GIB),
+        (MACHINE | IN_1 | limits(VERSION_1, "/job/7", 8 * GIB, 3 * GIB, GIB), 6 * GIB),
+        (MACHINE | IN_1 | limits(VERSION_1, "", 2**63 - 4096, 3 * GIB, GIB), 20 * GIB),
         ({"proc/meminfo": "nothing"}, 4 * GIB),
         ({}, 4 * GIB),
     ],
