@@ -234,7 +234,8 @@ class _Guard:
         self.output = Path(os.path.realpath(plan.output))
         self.may_collide = plan.suffix is not None or len(plan.inputs) > 1
         self.sources: dict[Path, Path] = {}
-        self.folder, self.real_folder = Path(), Path()
+        self.folder: Path | None = None
+        self.real_folder = Path()
 
     def check(self, job: Job) -> None:
         other = self.sources.setdefault(job.target, job.source) if self.may_collide else job.source

@@ -206,6 +206,15 @@ def test_a_run_that_ends_early_reports_what_is_done(
     assert "restored 1 photograph" in said.err
 
 
+def test_an_original_in_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png"):
+        write_grey(Path(name))
+    for inputs in ([Path("a.png")], [tmp_path / "a.png"], [Path("a.png"), Path("b.png")]):
+        with pytest.raises(UsageError, match="originals are never replaced"):
+            make_plan(inputs, Path(), existing=Existing.OVERWRITE)
+
+
 def test_a_pipe_named_as_a_raw_file_does_not_hold_up_the_plan(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.heic")
     write_grey(tmp_path / "y.png")
