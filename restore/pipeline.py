@@ -413,11 +413,13 @@ def _inode(path: Path) -> int | None:
 def _ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield the items with the next one already started."""
     previous: deque[Item] = deque()
-    for item in items:
-        if previous:
-            yield previous.popleft()
-        previous.append(item)
-    yield from previous
+    try:
+        for item in items:
+            if previous:
+                yield previous.popleft()
+            previous.append(item)
+    finally:  # also where the next one cannot be started, or is stopped: what is under way is told
+        yield from previous
 
 
 def _known(result: FileResult) -> Future[FileResult]:

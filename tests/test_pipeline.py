@@ -15,7 +15,7 @@ from torch import nn
 
 from restore import pipeline
 from restore.cli.run import Run
-from restore.errors import OutputError, UsageError, WeightsError
+from restore.errors import DeviceError, OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
 from restore.images.opencv import cv2
 from restore.inference import Restorer
@@ -204,6 +204,25 @@ def test_a_run_that_ends_early_reports_what_is_done(
     said = capsys.readouterr()
     assert [file["status"] for file in json.loads(said.out)["files"]] == ["done"]
     assert "restored 1 photograph" in said.err
+
+
+def test_what_is_written_when_a_run_stops_is_told(plan: Plan, tmp_path: Path) -> None:
+    def change(job: Job, photo: Photo) -> Photo:
+        if job.number == 3:
+            raise DeviceError("out of memory")
+        return photo
+
+    results = process_files(plan, change, FileOptions())
+    assert [next(results).status for _ in range(3)] == [FileStatus.DONE] * 3
+    with pytest.raises(DeviceError):
+        next(results)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == NAMES[:3]
+
+
+def test_a_run_that_nobody_follows_any_more_ends(plan: Plan) -> None:
+    results = process_files(plan, unchanged, FileOptions())
+    next(results)
+    results.close()  # type: ignore[attr-defined]
 
 
 def test_an_original_in_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
