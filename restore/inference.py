@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -359,7 +358,7 @@ class Restorer:
             restored: Tensor = self.network(x)
             return restored
 
-        with _whole_float32():
+        with _whole_float32:
             with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 y = run().float()
             if self.dtype != torch.float32 and not y.isfinite().all():
@@ -517,16 +516,32 @@ def _choose_precision(precision: Precision, device: torch.device) -> Precision:
     return Precision.BF16 if device.type == "cuda" and has_bfloat16(device) else Precision.FP32
 
 
-@contextlib.contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Have cuDNN multiply all bits of float32: it takes 10 of the 23 unless told, 0.1/255 off with our weights."""
-    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch does not declare it
-    before = conv.fp32_precision
-    conv.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        conv.fp32_precision = before
+class _WholeFloat32:
+    """Has cuDNN multiply all bits of float32: it takes 10 of the 23 unless told, 0.1/255 off with our weights.
+
+    The setting is that of the whole process: the first thread inside makes it, the last one takes it back.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.num_inside = 0
+        self.before = ""
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.num_inside:
+                self.before, _CUDNN.fp32_precision = _CUDNN.fp32_precision, "ieee"
+            self.num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.num_inside -= 1
+            if not self.num_inside:
+                _CUDNN.fp32_precision = self.before
+
+
+_CUDNN = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch does not declare it
+_whole_float32 = _WholeFloat32()
 
 
 def _free_memory(device: torch.device) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -494,23 +496,51 @@ def test_what_torch_keeps_of_a_gpu_counts_as_free(monkeypatch: pytest.MonkeyPatc
     assert inference._free_memory(torch.device("cuda")) == 18
 
 
-@pytest.mark.parametrize("before", ["tf32", "ieee"])  # the latter alone makes torch refuse to tell of allow_tf32
-def test_float32_is_not_rounded_to_tf32_in_between(before: str) -> None:
-    seen, conv = [], torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch does not declare it
+@pytest.fixture(params=["tf32", "ieee"])  # the latter alone makes torch refuse to tell of allow_tf32
+def conv(request: pytest.FixtureRequest) -> Iterator[Any]:
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch does not declare it
+    usual = conv.fp32_precision
+    conv.fp32_precision = request.param
+    yield conv
+    conv.fp32_precision = usual
+
+
+def test_float32_is_not_rounded_to_tf32_in_between(conv: Any) -> None:
+    seen, before = [], conv.fp32_precision
 
     class Looks(Identity):
         def forward(self, x: Tensor) -> Tensor:
             seen.append(conv.fp32_precision)
             return x
 
-    usual = conv.fp32_precision
-    try:
-        conv.fp32_precision = before
-        Restorer(Looks())(random_picture("uint8", 20, 20, 3))
-        assert conv.fp32_precision == before
-    finally:
-        conv.fp32_precision = usual
-    assert seen == ["ieee"]
+    Restorer(Looks())(random_picture("uint8", 20, 20, 3))
+    assert (seen, conv.fp32_precision) == (["ieee"], before)
+
+
+def test_a_thread_that_is_done_does_not_round_the_float32_of_another(conv: Any) -> None:
+    seen, before = [], conv.fp32_precision
+    first_is_inside, second_is_inside, first_is_done = (threading.Event() for _ in range(3))
+
+    class Looks(Identity):
+        def forward(self, x: Tensor) -> Tensor:
+            if not first_is_inside.is_set():
+                first_is_inside.set()
+                second_is_inside.wait(60)
+            else:
+                second_is_inside.set()
+                first_is_done.wait(60)
+            seen.append(conv.fp32_precision)
+            return x
+
+    restorer, picture = Restorer(Looks()), random_picture("uint8", 20, 20, 3)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(restorer, picture)
+        first_is_inside.wait(60)
+        second = threads.submit(restorer, picture)
+        first.result()
+        first_is_done.set()
+        second.result()
+    assert (seen, conv.fp32_precision) == (["ieee", "ieee"], before)
 
 
 @pytest.mark.parametrize(
