@@ -19,7 +19,6 @@ _TOLD = (
 )
 _TOLD_BY_ONEDNN = "could not create a primitive"  # with "descriptor" behind it, it knows no such operation
 
-
 _UNKNOWN = 4 * 2**30  # where the system does not tell
 
 

@@ -76,11 +76,10 @@ def _restore_strip(rows: slice, width: int, tiling: Tiling, restore_tile: Callab
         if strip is None:
             strip = tile.new_empty(*tile.shape[:-1], width)
         shared = done - columns.start
-        if shared > 0:
-            rising = _rising(shared)
-            strip[..., columns.start : done] *= 1 - rising
-            strip[..., columns.start : done] += tile[..., :shared] * rising
-        strip[..., max(done, columns.start) : columns.stop] = tile[..., max(shared, 0) :]
+        rising = _rising(shared)
+        strip[..., columns.start : done] *= 1 - rising
+        strip[..., columns.start : done] += tile[..., :shared] * rising
+        strip[..., done : columns.stop] = tile[..., shared:]
         done = columns.stop
     assert strip is not None
     return strip

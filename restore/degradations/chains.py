@@ -61,37 +61,23 @@ def _of_sides(limits: tuple[int, int]) -> tuple[int, int]:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Range = Annotated[
-    tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Annotated[float, Field(ge=0, allow_inf_nan=False)]],
-    AfterValidator(_ordered),
-]
-PositiveRange = Annotated[
-    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], Annotated[float, Field(gt=0, allow_inf_nan=False)]],
-    AfterValidator(_ordered),
-]
-AnxietyRange = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(gt=0, le=1)]], AfterValidator(_ordered)
-]
-PhotonRange = Annotated[
-    tuple[
-        Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)], Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)]
-    ],
-    AfterValidator(_ordered),
-]
-OddRange = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=1, le=99)]],
-    AfterValidator(_ordered),
-    AfterValidator(_with_odd_ends),
-]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Anxiety = Annotated[float, Field(gt=0, le=1)]
+Photons = Annotated[float, Field(ge=MIN_PHOTONS, le=MAX_PHOTONS)]
+NumFrames = Annotated[int, Field(ge=1, le=99)]
+NumSides = Annotated[int, Field(ge=0, le=20)]
+Quality = Annotated[int, Field(ge=1, le=100)]
+
+Range = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+AnxietyRange = Annotated[tuple[Anxiety, Anxiety], AfterValidator(_ordered)]
+PhotonRange = Annotated[tuple[Photons, Photons], AfterValidator(_ordered)]
+OddRange = Annotated[tuple[NumFrames, NumFrames], AfterValidator(_ordered), AfterValidator(_with_odd_ends)]
 SidesRange = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=20)], Annotated[int, Field(ge=0, le=20)]],
-    BeforeValidator(_as_range),
-    AfterValidator(_ordered),
-    AfterValidator(_of_sides),
+    tuple[NumSides, NumSides], BeforeValidator(_as_range), AfterValidator(_ordered), AfterValidator(_of_sides)
 ]
-QualityRange = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], AfterValidator(_ordered)
-]
+QualityRange = Annotated[tuple[Quality, Quality], AfterValidator(_ordered)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,7 +382,7 @@ class Chain(Settings):
     """
 
     steps: tuple[Step, ...]
-    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    weight: Positive = 1.0
 
     @property
     def reach_px(self) -> float:

@@ -403,9 +403,7 @@ def depthwise_conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """
     if x_NCHW.device.type != "cpu" or not torch.is_grad_enabled() or max(weight.shape[-2:]) <= FAST_KERNEL:
         return F.conv2d(x_NCHW, weight, bias, padding=_halves(weight), groups=len(weight))
-    if torch.is_autocast_enabled(
-        "cpu"
-    ):  # which would look at the convolution inside, and not at what is kept for later
+    if torch.is_autocast_enabled("cpu"):  # it casts for the convolution inside, but not what is kept for the gradients
         dtype = torch.get_autocast_dtype("cpu")
         x_NCHW, weight, bias = x_NCHW.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     y: Tensor = _DepthwiseConv2d.apply(x_NCHW, weight, bias)  # type: ignore[no-untyped-call]

@@ -88,7 +88,6 @@ class Material:
             reference: what they should become.
             validation: photographs to validate on, instead of a share of the others, and none of them even where they
                 lie in `clean`; for pairs a folder with `degraded` and `reference`.
-
             frames: consecutive sharp frames, whose means are blurred as by real motion; a share of the samples beside
                 `clean`, and of the validation.
 
