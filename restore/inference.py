@@ -42,7 +42,7 @@ BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, 
 
 _ONE_AT_A_TIME = threading.RLock()  # under TLC, which keeps in the network what it averages over and finds there
 
-_PEAKS = {torch.uint8: 255, torch.uint16: 65535}
+_INTEGERS = (torch.uint8, torch.uint16)
 _DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
@@ -472,13 +472,13 @@ def _as_batch(image: Array | Tensor) -> Tensor:
         batch = batch[None, None] if batch.ndim == 2 else batch.movedim(-1, 0)[None]
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or 0 in batch.shape:
         raise ValueError(f"expected (H,W,3), (H,W), or a tensor (3,H,W) or (N,3,H,W), got {tuple(image.shape)}")
-    if batch.dtype != torch.float32 and batch.dtype not in _PEAKS:
+    if batch.dtype not in (torch.float32, *_INTEGERS):
         raise ValueError(f"expected float32, uint8 or uint16, got {batch.dtype}")
     return batch
 
 
 def _to_unit(tile: Tensor) -> Tensor:
-    return tile.float().div_(_PEAKS[tile.dtype]) if tile.dtype in _PEAKS else tile
+    return tile.float().div_(torch.iinfo(tile.dtype).max) if tile.dtype in _INTEGERS else tile
 
 
 def _halved(source: Tensor) -> Tensor:
@@ -503,8 +503,8 @@ def _enlarged(coarse_change: Tensor | None, rows: slice, columns: slice, device:
 
 
 def _from_unit(strip: Tensor, source: Tensor, rows: slice, *, clip: bool) -> Tensor:
-    if source.dtype in _PEAKS:
-        peak = _PEAKS[source.dtype]
+    if source.dtype in _INTEGERS:
+        peak = torch.iinfo(source.dtype).max
         return strip.mul(peak).round_().clamp_(0, peak).to(source.dtype)
     original = source[..., rows, :].cpu()
     return torch.where(original.isfinite(), strip.clamp(0, 1) if clip else strip, original)

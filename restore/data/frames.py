@@ -20,7 +20,6 @@ from restore.errors import ImageError, NothingToDoError, UsageError
 
 Item = TypeVar("Item")
 
-_WHITE = {torch.uint8: 255, torch.uint16: 65535}
 _GOLDEN = 0.6180339887498949  # its multiples fall evenly into [0,1), whatever the stride of the indices
 
 
@@ -120,7 +119,6 @@ class Frames:
         """
         video, run, tile = self._find(index)
         sharp = self.photos.read(video.frames[run.middle])
-        white = _WHITE[sharp.dtype]
         as_they_stand = index * _GOLDEN % 1 < self.display_share
         total = np.zeros((3, tile[0].stop - tile[0].start, tile[1].stop - tile[1].start), np.float32)
         for number in run.frames:
@@ -131,9 +129,8 @@ class Frames:
             values = frame[:, tile[0], tile[1]].numpy()
             total += values if as_they_stand else _LIGHT[frame.dtype].take(values)
         mean = torch.from_numpy(total).div_(run.num)
-        mean = mean if as_they_stand else to_srgb(mean).mul_(white)
-        blurred = torch.from_numpy(mean.round_().numpy().astype(np.uint8 if white == 255 else np.uint16))
-        return blurred, sharp[:, tile[0], tile[1]]
+        mean = mean if as_they_stand else to_srgb(mean).mul_(torch.iinfo(sharp.dtype).max)
+        return mean.round_().to(sharp.dtype), sharp[:, tile[0], tile[1]]
 
     def divide_memory(self, num_parts: int) -> None:
         """Keep a part of the decoded frames in memory that could be kept so far, as one of several processes."""
@@ -249,8 +246,10 @@ def _spread(side: int, tile: int) -> list[slice]:
     return [slice(start, start + tile) for start in starts]
 
 
-def _light(white: int) -> np.ndarray[Any, Any]:
+def _light(dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    """Return the linear light of every value that a pixel can have."""
+    white = torch.iinfo(dtype).max
     return to_linear(torch.arange(white + 1) / white).numpy()
 
 
-_LIGHT = {dtype: _light(white) for dtype, white in _WHITE.items()}
+_LIGHT = {dtype: _light(dtype) for dtype in (torch.uint8, torch.uint16)}

@@ -19,8 +19,6 @@ from restore.degradations import Chain, draw
 UNTOLD = -1.0
 JPEG_UNIT_PX = 16  # with colours at half the size
 
-_WHITE = {torch.uint8: 255.0, torch.uint16: 65535.0}
-
 
 @dataclass(frozen=True)
 class Request:
@@ -155,7 +153,7 @@ def _patch(picture: Tensor, size: int, down: float, across: float, symmetry: int
     """Cut a patch at a place given by two numbers in [0,1) and apply one of the eight symmetries of the square."""
     height, width = picture.shape[-2:]
     top, left = int(down * max(1, height - size + 1)), int(across * max(1, width - size + 1))
-    patch = picture[:, top : top + size, left : left + size].float().div_(_WHITE[picture.dtype])
+    patch = picture[:, top : top + size, left : left + size].float().div_(torch.iinfo(picture.dtype).max)
     patch = patch.flip([dim for dim in (1, 2) if symmetry & dim])
     return _mirror_to(patch.transpose(1, 2) if symmetry & 4 else patch, size)
 

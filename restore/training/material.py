@@ -278,4 +278,4 @@ def _centre(picture: Tensor) -> Tensor:
     height, width = picture.shape[-2:]
     top, left = max(0, height - VALIDATION_SIZE) // 2, max(0, width - VALIDATION_SIZE) // 2
     patch = picture[:, top : top + VALIDATION_SIZE, left : left + VALIDATION_SIZE]
-    return patch.float() / (255 if picture.dtype == torch.uint8 else 65535)
+    return patch.float().div_(torch.iinfo(picture.dtype).max)
