@@ -33,6 +33,7 @@ FREE_ON_RESUME = (
 )  # they change nothing that is learnt
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
 
 
@@ -179,8 +180,8 @@ class Data(Settings):
     patterns_share: Share = 0.0
     validation_share: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.025
     frames_share: Annotated[float, Field(ge=1e-6, lt=1)] = 0.2
-    frames_num: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (5, 17)
-    frames_skip: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
+    frames_num: tuple[Count, Count] = (5, 17)
+    frames_skip: tuple[Count, Count] = (1, 1)
     frames_display: Share = 0.0
     workers: int = Field(0, ge=0)
     cache_gb: float = Field(2.0, ge=0, le=1e6)

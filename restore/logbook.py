@@ -19,6 +19,7 @@ Record = Mapping[str, Any]
 Point = tuple[float, float]
 COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
 MOST_DOTS = 100  # points of a line that are dots, too
+MOST_TICKS = 6  # of an axis
 SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db", "validation_gain_db")
 
 
@@ -140,14 +141,14 @@ def line_plot(
     return plot
 
 
-def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+def round_ticks(low: float, high: float) -> list[float]:
     """Return round numbers of one distance between two limits, to label an axis with.
 
     >>> round_ticks(29.78, 30.89)
     [29.8, 30.0, 30.2, 30.4, 30.6, 30.8]
     """
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) < most)
+    power = 10.0 ** math.floor(math.log10((high - low) / MOST_TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) < MOST_TICKS)
     return [round(index * step, 12) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

@@ -58,6 +58,14 @@ def fft_loss(restored: Tensor, reference: Tensor) -> Tensor:
     return torch.view_as_real(difference).abs().mean()
 
 
+_DISTANCES: dict[str, Callable[..., Tensor]] = {
+    "charbonnier": charbonnier_loss,
+    "l1": l1_loss,
+    "mse": mse_loss,
+    "psnr": psnr_loss,
+}
+
+
 def build_loss(
     kind: str, *, eps: float | None = None, fft: float = 0.0, lpips: float = 0.0, perceptual: Loss | None = None
 ) -> Loss:
@@ -70,13 +78,8 @@ def build_loss(
         lpips: weight of the perceptual term.
         perceptual: that term, where its weight is not zero.
     """
-    by_kind: dict[str, Loss] = {
-        "charbonnier": partial(charbonnier_loss, eps=1e-3 if eps is None else eps),
-        "l1": l1_loss,
-        "mse": mse_loss,
-        "psnr": partial(psnr_loss, eps=1e-4 if eps is None else eps),
-    }
-    terms = [(1.0, by_kind[kind])]
+    distance = _DISTANCES[kind]
+    terms = [(1.0, distance if eps is None else partial(distance, eps=eps))]
     if fft:
         terms.append((fft, fft_loss))
     if lpips:

@@ -33,14 +33,12 @@ def interval(metric: Metric, bounds: Interval | None, *, signed: bool = False) -
 
 def mean(metric: Metric, summary: Summary) -> str:
     """Return a mean as printed: infinite where only identical pairs were met."""
-    only_identical = summary.mean is None and summary.num_infinite
-    return number(metric, infinity(metric) if only_identical else summary.mean)
+    return _or_infinity(metric, summary.mean, summary)
 
 
 def median(metric: Metric, summary: Summary) -> str:
     """Return a median as printed: infinite where only identical pairs were met."""
-    only_identical = summary.median is None and summary.num_infinite
-    return number(metric, infinity(metric) if only_identical else summary.median)
+    return _or_infinity(metric, summary.median, summary)
 
 
 def identical_pairs(metric: Metric, summary: Summary) -> str:
@@ -74,6 +72,10 @@ def options(made: Provenance) -> str:
 def versions(made: Provenance) -> str:
     """Return the versions of all that has a part in a score, in one line."""
     return ", ".join(f"{name} {version}" for name, version in made.versions.items())
+
+
+def _or_infinity(metric: Metric, value: float | None, summary: Summary) -> str:
+    return number(metric, infinity(metric) if value is None and summary.num_infinite else value)
 
 
 def _option(value: Option) -> str:

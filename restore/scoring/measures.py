@@ -70,9 +70,8 @@ class Measures:
     def features(self, picture: Tensor) -> Tensor:
         """Return the (2048,) float64 features of a (C,H,W) picture in [0,1] for the FID."""
         assert self.inception is not None, "the FID was not loaded"
-        rgb = picture.expand(3, -1, -1)
         with _one_network_at_a_time:
-            return self.inception.features(rgb)
+            return self.inception.features(picture)
 
     @property
     def all_names(self) -> tuple[str, ...]:
