@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from restore.errors import RestoreError, UsageError, brief
+from restore.errors import TeamError, UsageError, brief
 
 if dist.is_available():
     # Its functions take the group of the moment of their import as a default. Imported later (by torch.compile's
@@ -70,10 +70,6 @@ class Team:
         numbers = torch.tensor(values, dtype=torch.float64, device=_communication_device())
         dist.all_reduce(numbers)
         return tuple(numbers.tolist())
-
-
-class TeamError(RestoreError):
-    """A process of the team died."""
 
 
 @contextmanager

@@ -58,15 +58,16 @@ class DoneRecords:
         self.made_by = json.loads(json.dumps(made_by, default=float))  # NumPy has numbers of its own
         self.inputs = inputs or {}
         self._places: dict[int, int] | None = None  # of the lines in the file, by hashes: outputs may be a million
-        self._sums: dict[int, str] = {}  # of the inputs, by the numbers of jobs
+        self._checksums: dict[int, str] = {}  # of the inputs, by the numbers of jobs
 
     def why_kept(self, job: Job) -> Kept | None:
         """Return why the output of a job, which exists, is kept; None to make it anew."""
         record = self._find(job)
         if record is None:
             return Kept.UNKNOWN
-        own = self._sum_own(job)
-        inputs = self._sums.get(job.number) or self._sum_inputs(job)  # a job that was begun has read its inputs
+        own = self._checksum_of_output(job)
+        # a job that was begun has read its inputs
+        inputs = self._checksums.get(job.number) or self._checksum_of_inputs(job)
         is_same_input = record.get("inputs") == inputs
         is_of_now = is_same_input and record.get("made_by") == self.made_by
         if own is None:
@@ -78,8 +79,8 @@ class DoneRecords:
 
     def begin(self, job: Job) -> None:
         """Take the checksum of the inputs, before they are read: what changes meanwhile is made anew next time."""
-        if self.path is not None and (found := self._sum_inputs(job)) is not None:
-            self._sums[job.number] = found
+        if self.path is not None and (found := self._checksum_of_inputs(job)) is not None:
+            self._checksums[job.number] = found
 
     def add(self, job: Job, content: bytes | memoryview) -> None:
         """Record what is about to be written as the output of a job, which was begun.
@@ -92,8 +93,8 @@ class DoneRecords:
         record = {
             "output": _name(job, self.path),
             "sha256": hashlib.sha256(content).hexdigest(),
-            "replaces": self._sum_own(job),
-            "inputs": self._sums.pop(job.number, None),
+            "replaces": self._checksum_of_output(job),
+            "inputs": self._checksums.pop(job.number, None),
             "source": _absolute(job.source),
             "made_by": self.made_by,
             "version": restore.__version__,
@@ -105,12 +106,12 @@ class DoneRecords:
         made_by = record.get("made_by")
         return isinstance(made_by, dict) and made_by.get("command") == self.made_by.get("command")
 
-    def _sum_inputs(self, job: Job) -> str | None:
-        return _sum_files(self.inputs.get(job.source, [job.source]))
+    def _checksum_of_inputs(self, job: Job) -> str | None:
+        return _checksum(self.inputs.get(job.source, [job.source]))
 
-    def _sum_own(self, job: Job) -> str | None:
+    def _checksum_of_output(self, job: Job) -> str | None:
         """Return the sha256 of the output that stands there, if it is as this program wrote it."""
-        found = None if job.target.is_symlink() else _sum_files([job.target])
+        found = None if job.target.is_symlink() else _checksum([job.target])
         record = None if found is None else self._find(job)
         return found if record and found in (record.get("sha256"), record.get("replaces")) else None
 
@@ -167,7 +168,7 @@ def _open(path: Path, mode: str) -> IO[bytes]:
     return path.open(mode)
 
 
-def _sum_files(paths: Sequence[Path]) -> str | None:
+def _checksum(paths: Sequence[Path]) -> str | None:
     """Return the sha256 of the contents of files, one after the other; None where one cannot be read."""
     if not all(path.is_file() for path in paths):  # to open a pipe waits for who writes to it
         return None

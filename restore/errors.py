@@ -7,7 +7,8 @@
     ├── WeightsError          4   a weight file or checkpoint is missing, damaged or of the wrong kind
     ├── OutputError           5   the output cannot be written
     ├── DeviceError           6   the device is missing, or memory runs out
-    └── DivergedError         7   training produced NaN or exploded
+    ├── DivergedError         7   training produced NaN or exploded
+    └── TeamError             1   one of several processes that train together died
 
 The number is the exit code of the command line. Each message is one line that names the file and the remedy.
 """
@@ -61,6 +62,12 @@ class DivergedError(RestoreError):
     """Training produced NaN or exploded."""
 
     exit_code = 7
+
+
+class TeamError(RestoreError):
+    """One of several processes that train together died."""
+
+    exit_code = 1
 
 
 def brief(error: Exception) -> str:

@@ -73,6 +73,7 @@ def train(
         WeightsError: the run's checkpoints or the first weights cannot be read.
         OutputError: the run folder cannot be written.
         DeviceError: out of memory; the last checkpoint stays.
+        TeamError: another process of the team died; the last checkpoint stays.
     """
     place = own_device(torch.device(device))
     if place.type == "cpu":
