@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from restore.errors import OutputError, UsageError
+from restore.jsonable import jsonable
 
 Record = Mapping[str, Any]
 Point = tuple[float, float]
@@ -48,7 +49,7 @@ class Logbook:
         """Append a record; NaN and infinite numbers become null."""
         if not self.writes:
             return
-        complete = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event} | _finite(record)
+        complete = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event} | jsonable(record)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(complete, allow_nan=False) + "\n")
@@ -163,7 +164,3 @@ def _summary_writer(folder: Path) -> Any:  # noqa: ANN401  the extra may be abse
     except ImportError as error:
         raise UsageError("tensorboard = true needs the extra: pip install 'restore[tensorboard]'") from error
     return SummaryWriter(str(folder))
-
-
-def _finite(record: Record) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

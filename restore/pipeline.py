@@ -55,7 +55,7 @@ class FileResult:
         warnings: what a person should know of a file that is done.
         width: in pixels, 0 where unknown.
         height: in pixels, 0 where unknown.
-        seconds: spent in the network.
+        seconds: spent on the change of its pixels.
     """
 
     source: Path
@@ -265,7 +265,7 @@ def degrade_photo(
     root: Path,
     seed: int,
     frames: Sequence[Path] = (),
-    max_pixels: int = 0,
+    max_pixels: int = MAX_PIXELS,
     reference: bool = False,
 ) -> Photo:
     """Degrade the pixels of a photograph and keep all else; the depth becomes what the output can hold.

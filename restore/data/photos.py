@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from restore.data.packs import read_index, read_member
+from restore.data.packs import Member, read_index, read_member
 from restore.errors import NothingToDoError, UsageError
 from restore.images import find_images, from_float, read_photo
 
@@ -107,30 +107,25 @@ def open_photos(path: Path, *, exclude: Path | None = None, cache_bytes: int = C
         raise UsageError(f"{path}: no such folder or pack; name one that exists")
     if path.is_dir():
         names = [file.relative_to(path).as_posix() for file in find_images(path, exclude=exclude)]
-        photos = Photos(names, _FolderLoader(path, names), _FolderSizes(path, names), cache_bytes)
+        folder = _Folder(path, names)
+        photos = Photos(names, folder.load, folder.size, cache_bytes)
     else:
-        loader = _PackLoader(path)
-        photos = Photos([member.name for member in loader.members], loader, loader.size, cache_bytes)
+        pack = _Pack(path, read_index(path))
+        photos = Photos([member.name for member in pack.members], pack.load, pack.size, cache_bytes)
     if not photos:
         raise NothingToDoError(f"{path}: no pictures to train on; name a folder of photographs")
     return photos
 
 
 @dataclass(frozen=True)
-class _FolderLoader:
+class _Folder:
     root: Path
     names: Sequence[str]
 
-    def __call__(self, index: int) -> np.ndarray[Any, Any]:
+    def load(self, index: int) -> np.ndarray[Any, Any]:
         return read_photo(self.root / self.names[index]).pixels
 
-
-@dataclass(frozen=True)
-class _FolderSizes:
-    root: Path
-    names: Sequence[str]
-
-    def __call__(self, index: int) -> tuple[int, int] | None:
+    def size(self, index: int) -> tuple[int, int] | None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -142,12 +137,12 @@ class _FolderSizes:
             return None
 
 
-class _PackLoader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.members = read_index(path)
+@dataclass(frozen=True)
+class _Pack:
+    path: Path
+    members: Sequence[Member]
 
-    def __call__(self, index: int) -> np.ndarray[Any, Any]:
+    def load(self, index: int) -> np.ndarray[Any, Any]:
         return read_member(self.path, self.members[index])
 
     def size(self, index: int) -> tuple[int, int]:
