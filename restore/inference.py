@@ -156,14 +156,14 @@ class Restorer:
             ensemble = info.ensemble if info is not None else 1
         self.ensemble = ensemble
         network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-        self.multiple = max(TILE_MULTIPLE, network.size_multiple) if isinstance(network, NAFNet) else TILE_MULTIPLE
-        is_global = isinstance(network, NAFNet) and network.config.is_global
-        self.largest_tile = sys.maxsize if is_global else MAX_AUTO_TILE
         self.tlc_px = _tlc_px(network, info, as_word(LocalStatistics, tlc, "tlc"))
         self._tile_sizes: dict[tuple[int, ...], int] = {}  # by number and size of pictures
-        self.num_scales = network.config.scales if isinstance(network, NAFNet) else 1
-        self.knows_sigma = isinstance(network, NAFNet) and network.config.sigma_input
+        self.multiple, self.largest_tile, self.num_scales, self.knows_sigma = TILE_MULTIPLE, MAX_AUTO_TILE, 1, False
         if isinstance(network, NAFNet):
+            self.multiple = max(TILE_MULTIPLE, network.size_multiple)
+            self.largest_tile = sys.maxsize if network.config.is_global else MAX_AUTO_TILE
+            self.num_scales = network.config.scales
+            self.knows_sigma = network.config.sigma_input
             network.fold()
             network.use_local_statistics(None)
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -86,14 +86,13 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
             console.say("note: score against what --reference writes; mosaic and tones are no noise")
 
     def change(job: Job, photo: Photo) -> Photo:
-        mean_of = frames.get(job.source, ())
         return pipeline.degrade_photo(
             photo,
             job,
             chain,
             root=input_,
             seed=seed,
-            frames=mean_of,
+            frames=frames.get(job.source, ()),
             max_pixels=max_pixels,
             reference=reference,
         )
