@@ -92,12 +92,16 @@ class Material:
                 `clean`, and of the validation.
 
         Raises:
-            UsageError: neither or both kinds are given, the recipe degrades nothing, or pairs do not match.
+            UsageError: neither or both kinds are given, the recipe degrades nothing, pairs do not match, or what is
+                trained on lies among what it is validated on.
             NothingToDoError: no pictures.
         """
         cache_bytes = int(config.data.cache_gb * 1e9)
         given = dict(zip(SOURCES, (clean, degraded, reference, validation, frames), strict=True))
         sources = {name: path.absolute() for name, path in given.items() if path is not None}
+        for path in (clean, degraded, reference):
+            if path is not None and validation is not None and path.resolve().is_relative_to(validation.resolve()):
+                raise UsageError(f"{path}: would be trained on, and is among the pictures of --validation; name others")
         if degraded is None and reference is None and clean is not None:
             source: Source = open_photos(clean, exclude=validation, cache_bytes=cache_bytes)
         elif degraded is not None and reference is not None and clean is None:

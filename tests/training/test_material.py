@@ -100,6 +100,17 @@ def test_what_validates_is_not_trained_on_even_where_it_lies_among_the_photograp
     assert [material.held_out.name(index) for index in range(len(material.held_out))] == ["b.png"]
 
 
+def test_what_is_trained_on_does_not_validate(config: TrainConfig, photographs: Path, tmp_path: Path) -> None:
+    for validation in (photographs / "deeper", photographs):
+        with pytest.raises(UsageError, match="deeper: would be trained on"):
+            Material.open(config, clean=photographs / "deeper", validation=validation)
+    for side in ("degraded", "reference"):
+        shutil.copytree(photographs, tmp_path / "pairs" / side)
+    sides = {side: tmp_path / "pairs" / side for side in ("degraded", "reference")}
+    with pytest.raises(UsageError, match="would be trained on"):
+        Material.open(config, **sides, validation=tmp_path / "pairs")
+
+
 def test_a_run_folder_says_where_its_pictures_lie(
     config: TrainConfig, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
