@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 
-from restore.distributed import join_team, number_of_processes, own_device
+from restore.distributed import Team, join_team, number_of_processes, own_device
 from restore.errors import UsageError
 
 LEAVE_A_TEAM = """
@@ -73,3 +75,17 @@ def test_every_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
     for text, device in (("3", torch.device("cuda")), ("2", torch.device("cuda", 1))):
         with pytest.raises(UsageError, match=f"--processes {text}: each takes a GPU"):
             number_of_processes(text, device)
+
+
+def test_gradients_become_the_mean_over_the_team(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_another_thrice_as_long(gradients: Tensor) -> None:
+        gradients *= 1 + 3
+
+    monkeypatch.setattr(dist, "all_reduce", with_another_thrice_as_long)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 1, 1)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ours = [torch.randn_like(parameter) for parameter in network.parameters()]
+    for parameter, gradient in zip(network.parameters(), ours, strict=True):
+        parameter.grad = gradient.clone()
+    Team(0, 2).average_gradients(network)
+    for parameter, gradient in zip(network.parameters(), ours, strict=True):
+        torch.testing.assert_close(parameter.grad, 2 * gradient)

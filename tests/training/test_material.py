@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from restore.config import TrainConfig
-from restore.data import Mixture, Request
+from restore.data import Mixture, Photos, Request, open_photos
 from restore.distributed import Team
 from restore.errors import UsageError
 from restore.training import Material, recorded_sources
-from restore.training.material import sample_stream, training_samples, validate
+from restore.training.material import sample_stream, training_samples, validate, validated
 
 
 def first(
@@ -80,6 +80,12 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
     material = Material.open(config, clean=photographs, frames=tmp_path / "frames")
     assert material.pictures == {"photographs": 1, "deeper": 1, "frames": 72}  # a tenth is for validation
+    middles: list[set[int]] = []
+    for source in (material.training, material.held_out):
+        assert isinstance(source, Mixture)
+        moving = source.sources[1]
+        middles.append({int(moving.name(index).partition(".")[0]) for index in range(len(moving))})
+    assert max(middles[0]) < 72 <= min(middles[1])
     samples = training_samples(config, material)
     flat = [samples[Request(index, 16)].reference for index in range(300)]
     share = sum(float(reference.std()) < 1e-3 for reference in flat) / len(flat)
@@ -151,8 +157,37 @@ def test_the_recipe_says_how_many_frames_and_how_they_are_averaged(
 
 
 def test_validation_degrades_alike_every_time(config: TrainConfig, material: Material) -> None:
-    one, other = (validate(nn.Identity(), material.held_out, config, torch.device("cpu")).psnr_db for _ in range(2))
-    assert one == other < 60
+    one, other = (validate(nn.Identity(), material.held_out, config, torch.device("cpu")) for _ in range(2))
+    assert one.psnr_db == other.psnr_db < 60
+    assert one.gain_db == 0  # the input is clamped, too
+
+
+def test_validation_takes_the_middles_each_with_noise_of_its_own(config: TrainConfig, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 280, 3), np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    shown = validate(nn.Identity(), open_photos(tmp_path), config, torch.device("cpu")).pictures
+    assert shown.shape == (2, 3, 256, 3 * 256)
+    middle = torch.from_numpy(pixels[22:278, 12:268]).permute(2, 0, 1) / 255
+    assert all(torch.equal(row[..., 512:], middle) for row in shown)
+    assert not torch.equal(*shown[..., :256])
+
+
+def test_at_most_32_pictures_validate_spread_evenly() -> None:
+    def photos(num: int) -> Photos:
+        return Photos([str(index) for index in range(num)], lambda _: np.zeros((1, 1)), lambda _: None)
+
+    found = [validated(photos(num)) for num in (1, 32, 33, 100)]
+    assert [len(indices) for indices in found] == [1, 32, 17, 25]
+    assert [indices[-1] for indices in found] == [0, 31, 32, 96]
+
+
+def test_the_recipe_says_which_samples_are_told_grey_or_drawn(config: TrainConfig, material: Material) -> None:
+    shares = {"told_share": 0.1, "grey_share": 0.2, "patterns_share": 0.3}
+    values = config.as_dict()
+    values["data"] |= shares
+    samples = training_samples(TrainConfig.model_validate(values), material)
+    assert {name: getattr(samples, name) for name in shares} == shares
 
 
 def test_what_to_learn_from_must_be_clear(config: TrainConfig, photographs: Path) -> None:
