@@ -3,7 +3,8 @@
     python scripts/train_demo.py --out runs/train-demo [--data FOLDER] [--minutes 5]
 
 With a folder of photographs to train on and the benchmark beside it, the score is that of the published protocol on
-CBSD68. Without, the photographs that scikit-image carries serve for both: some to train on, the others to score on.
+CBSD68. Else two of the photographs that scikit-image carries are scored on; the others are trained on where there is no
+folder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from demo import ROOT, run, save_photographs
@@ -19,7 +21,7 @@ from evaluate import CBSD68
 HELD_OUT = ("coffee.png", "chelsea.png")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -28,18 +30,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of clean photographs to train on")
     parser.add_argument("--minutes", default="5", help="of training")
     parser.add_argument("--recipe", default="denoise-fast")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     shutil.rmtree(args.out, ignore_errors=True)
     training, benchmark = args.data, CBSD68
-    if training is None or not training.is_dir():
-        training = args.out.with_name(f"{args.out.name}-photographs") / "training"
-        shutil.rmtree(training.parent, ignore_errors=True)
-        save_photographs(training)
-    if not benchmark.is_dir():
-        benchmark = training.with_name("held-out")
-        benchmark.mkdir(parents=True, exist_ok=True)
-        for name in HELD_OUT:
-            shutil.move(training / name, benchmark / name)
+    has_data = training is not None and training.is_dir()
+    if not (has_data and benchmark.is_dir()):
+        photographs, benchmark = save_and_split(args.out.with_name(f"{args.out.name}-photographs"))
+        training = training if has_data else photographs
     run(
         "restore",
         "train",
@@ -57,6 +54,17 @@ def main() -> int:
     run(ROOT / "scripts/evaluate.py", args.out, "--sigma", 25, "--folder", benchmark)
     print(f"\nSee {args.out}/curves.png; `restore denoise in/ out/ --model {args.out}` uses these weights.")
     return 0
+
+
+def save_and_split(folder: Path) -> tuple[Path, Path]:
+    """Write scikit-image's photographs anew; return where those to train on lie, and those to score on."""
+    training, held_out = folder / "training", folder / "held-out"
+    shutil.rmtree(folder, ignore_errors=True)
+    save_photographs(training)
+    held_out.mkdir()
+    for name in HELD_OUT:
+        shutil.move(training / name, held_out / name)
+    return training, held_out
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import compare_recipes
 import cv2
+import demo
 import numpy as np
 import peers
 import plot_hours
@@ -24,6 +25,7 @@ import protocols
 import publish_weights
 import pytest
 import torch
+import train_demo
 import weight_cards
 from before_after import main as before_after
 from bench_denoise import main as bench_denoise
@@ -807,6 +809,27 @@ def test_plot_hours_says_that_there_is_nothing_yet(tmp_path: Path, capsys: pytes
     (tmp_path / "log.jsonl").write_text('{"event": "start"}\n')
     assert plot_hours.main([str(tmp_path), "--out", str(tmp_path / "hours.png")]) == 1
     assert "first checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_train_demo_scores_on_what_it_does_not_train_on_and_leaves_the_data_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_data: bool
+) -> None:
+    names = [*train_demo.HELD_OUT, "camera.png"]
+    monkeypatch.setattr(
+        demo, "PHOTOGRAPHS", {name.removesuffix(".png"): lambda: np.zeros((4, 4), np.uint8) for name in names}
+    )
+    monkeypatch.setattr(train_demo, "CBSD68", tmp_path / "absent")
+    ran: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(train_demo, "run", lambda *words: ran.append(words))
+    data = tmp_path / "data"
+    if has_data:
+        demo.save_photographs(data)
+    assert train_demo.main(["--out", str(tmp_path / "run"), "--data", str(data)]) == 0
+    (_, _, _, training, *_), (*_, benchmark) = ran
+    assert (training == data) is has_data
+    assert sorted(path.name for path in training.iterdir()) == sorted(names if has_data else ["camera.png"])
+    assert sorted(path.name for path in benchmark.iterdir()) == sorted(train_demo.HELD_OUT)
 
 
 @pytest.mark.slow
