@@ -145,6 +145,19 @@ def test_other_networks_are_refused_and_nothing_is_taken(
     assert all(torch.equal(tensor, before[key]) for key, tensor in state.network.state_dict().items())
 
 
+def test_the_optimisers_have_the_settings_of_the_recipe(config: TrainConfig) -> None:
+    def settings(**optimiser: Any) -> list[dict[str, Any]]:
+        state = TrainState.fresh(TrainConfig.model_validate(config.as_dict() | {"optimiser": optimiser}))
+        groups = [group for each in state.optimisers for group in each.param_groups]
+        return [{key: group[key] for key in ("lr", "betas", "weight_decay") if key in group} for group in groups]
+
+    betas = (0.5, 0.6)
+    adam = {"lr": 0.2, "betas": betas, "weight_decay": 0.0}
+    assert settings(kind="muon", lr=0.3, adamw_lr=0.2, betas=betas) == [{"lr": 0.3}, adam]
+    assert settings(kind="adamw", lr=0.2, betas=betas, weight_decay=0.1) == [adam | {"weight_decay": 0.1}]
+    assert settings(kind="adam", lr=0.2, betas=betas) == [adam]
+
+
 def test_muon_iterates_in_the_number_format_of_the_run(config: TrainConfig) -> None:
     state = TrainState.fresh(config)
 
