@@ -9,23 +9,18 @@ minutes per megapixel, and is compared only when named.
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from benchmarking import Clock, hardware, interleaved, markdown_table, use_threads
-from evaluate import our_method
+from benchmarking import Clock, hardware, markdown_table, use_threads
+from evaluate import evaluate, our_method
 from peers import ALWAYS_HERE, PEERS, Method
-from protocols import CBSD68, Pixels, gaussian
-from score_tables import PROTOCOL
+from protocols import CBSD68, gaussian
+from score_tables import INPUT, PROTOCOL
 
 from restore.errors import RestoreError
-from restore.images import from_float, to_float
-from restore.metrics import psnr
 from restore.weights import CATALOGUE
 
 MODELS = [name for name in CATALOGUE if name.startswith("denoise")]
@@ -54,27 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def print_table(denoisers: Mapping[str, Method], args: argparse.Namespace, clock: Clock) -> None:
     """Score and time the denoisers."""
-    scores: dict[str, list[float]] = {name: [] for name in denoisers}
-    times: dict[str, list[float]] = {name: [] for name in denoisers}
-    for index, sample in enumerate(gaussian(args.folder, args.sigma, args.limit).samples()):
-        runs = {name: partial(denoise, sample.degraded, sample.sigma) for name, denoise in denoisers.items()}
-        seconds = interleaved(runs, repeats=1, warmup=int(index == 0), clock=clock)
-        for name, run in runs.items():
-            times[name].append(seconds[name] * 1e9 / sample.reference[..., 0].size)
-            scores[name].append(score(sample.reference, run()))
-    print(f"{hardware()}\n{args.folder.name}, {len(scores['FFDNet'])} pictures, σ {args.sigma:g}: {PROTOCOL}\n")
-    reference = statistics.median(times["FFDNet"])
-    rows = []
-    for name in denoisers:
-        time = statistics.median(times[name])
-        rows.append([name, f"{statistics.fmean(scores[name]):.2f}", f"{time:.0f}", f"{time / reference:.2f}"])
+    scores = evaluate(denoisers, gaussian(args.folder, args.sigma, args.limit), clock=clock)
+    num = len(scores[INPUT].pictures)
+    print(f"{hardware()}\n{args.folder.name}, {num} pictures, σ {args.sigma:g}: {PROTOCOL}\n")
+    seconds = {name: scores[name].seconds_per_megapixel or math.nan for name in denoisers}
+    rows = [
+        [name, f"{scores[name].psnr_db:.2f}", f"{1000 * took:.0f}", f"{took / seconds['FFDNet']:.2f}"]
+        for name, took in seconds.items()
+    ]
     print(markdown_table(["denoiser", "PSNR dB", "ms per megapixel", "time / FFDNet's"], rows))
-
-
-def score(clean: Pixels, restored: Pixels) -> float:
-    """Return the PSNR in dB of what was restored, rounded to 8 bits."""
-    codes = from_float(restored, np.dtype(np.uint8))
-    return psnr(torch.from_numpy(clean), torch.from_numpy(to_float(codes)))
 
 
 if __name__ == "__main__":
