@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from restore.config import TrainConfig
@@ -96,6 +96,31 @@ def test_accumulated_passes_are_one_step_of_their_mean_gradient(config: TrainCon
     assert parts.step == 1
     for one, other in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=2e-3, rtol=0)  # Newton–Schulz magnifies rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sigma_input", [True, False])
+def test_the_network_is_told_the_noise_where_it_can_be_and_computes_in_its_format(
+    config: TrainConfig, dtype: torch.dtype, *, sigma_input: bool
+) -> None:
+    network = config.network.as_dict() | {"sigma_input": sigma_input}
+    chosen = changed(config, network=network, data={"told_share": 0.0})
+    state = TrainState.fresh(chosen)
+    state.use(dtype)
+    seen: list[tuple[Tensor | None, torch.dtype]] = []
+
+    class Watched(nn.Module):
+        def forward(self, degraded: Tensor, told: Tensor | None) -> Tensor:
+            restored: Tensor = state.network(degraded, told)
+            seen.append((told, torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype))
+            return restored
+
+    degraded, _, reference = batch()
+    told = torch.full((4,), 0.1)
+    train_step(state, [Batch(degraded, told, reference)], Watched(), charbonnier_loss, chosen)
+    ((given, computed),) = seen
+    assert (given is not None and torch.equal(given, told)) is sigma_input
+    assert computed == dtype
 
 
 def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material: Material, tmp_path: Path) -> None:
@@ -363,6 +388,11 @@ def test_a_run_told_to_rewind_goes_on_with_other_samples(
     saved = load_checkpoint(tmp_path / "run")
     assert saved is not None
     assert saved["num_rewinds"] == 1
+    for optimiser in saved["optimisers"]:
+        (group,) = optimiser["param_groups"]
+        assert group["lr"] == pytest.approx(
+            group["base_lr"] * learning_rate_factor(config, 5 / 6) * 0.5
+        )  # the last step
     calls = 0
     with pytest.raises(DivergedError):
         train(config, material, tmp_path / "other")
