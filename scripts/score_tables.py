@@ -156,6 +156,13 @@ def markdown(report: Report) -> str:
     if first.task is Task.DENOISE and first.sigma is None:
         lines.append("Methods that must be told σ get the true one of each picture, which no user knows")
     lines += [f"left out: {name}: {reason}" for name, reason in report.left_out.items()]
+    for protocol, of_protocol in zip(report.protocols, report.scores, strict=True):
+        lines += [
+            f"left out of the mean PSNR: {score.num_identical} of {num} pictures of {name}, {protocol.condition}, "
+            "equal to their references"
+            for name, score in of_protocol.items()
+            if 0 < score.num_identical < num
+        ]
     if first.sigma is not None:
         return "\n".join([*lines, "", _table_by_condition(report)])
     for protocol, of_protocol in zip(report.protocols, report.scores, strict=True):
@@ -179,7 +186,8 @@ def _table_by_condition(report: Report) -> str:
 def _table_before_after(report: Report, protocol: Protocol, scores: Mapping[str, Score]) -> str:
     header = [protocol.condition, "PSNR dB", "gain dB", "worst picture", "SSIM"]
     rows = []
-    for name, score in where_input_differs(scores).items():
+    scores = where_input_differs(scores)
+    for name, score in scores.items():
         gains = [] if name == INPUT else score.gains_db(scores[INPUT])
         mean, worst = (f"{statistics.fmean(gains):+.2f}", f"{min(gains):+.2f}") if gains else (NONE, NONE)
         cells = [_text(score.psnr_db, 2), mean, worst, _text(score.ssim, 4)]
@@ -234,15 +242,16 @@ def _each(report: Report) -> list[tuple[int, Score]]:
 
 def _entry(report: Report, index: int, score: Score) -> dict[str, Any]:
     gains = score.gains_db(report.scores[index][INPUT])
+    counted = where_input_differs(report.scores[index])[score.model]
     return {
         "model": score.model,
         "condition": report.protocols[index].condition,
         "protocol": report.protocols[index].text,
         "sigma": report.protocols[index].sigma,
-        "psnr_db": _finite(score.psnr_db),
+        "psnr_db": _finite(counted.psnr_db),
         "num_identical": score.num_identical,
-        "ssim": score.ssim,
-        "lpips": score.lpips,
+        "ssim": counted.ssim,
+        "lpips": counted.lpips,
         "gain_db": statistics.fmean(gains) if gains else None,
         "worst_gain_db": min(gains, default=None),
         "seconds_per_megapixel": score.seconds_per_megapixel,

@@ -689,16 +689,43 @@ def test_publish_needs_sharp_pictures_to_judge_weights_to_deblur(
     assert not list(shipped.iterdir())
 
 
-def test_before_and_after_are_means_over_the_same_pictures(small: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def nearly(small: Path, tmp_path: Path) -> Path:
+    """A folder of two pairs, one of which does not differ."""
+    folder = tmp_path / "nearly"
     for name in ("clean", "noisy"):
-        shutil.copytree(small, tmp_path / "nearly" / name)
-    path = tmp_path / "nearly" / "noisy" / "101085.png"
+        shutil.copytree(small, folder / name)
+    path = folder / "noisy" / "101085.png"
     photo = read_photo(path)
     pixels = photo.pixels.copy()
     pixels[::7, ::7] ^= 3
     write_photo(path, replace(photo, pixels=pixels))
+    return folder
+
+
+def test_pictures_that_equal_their_references_are_told_and_left_out_for_all(
+    nearly: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = nearly / "scores.json"
+    assert evaluate(["--pairs", str(nearly), "--peer", "OpenCV NLM", "--lpips", "none", "--json", str(report)]) == 0
+    told = capsys.readouterr().out
+    assert "left out of the mean PSNR: 1 of 2 pictures of input, noisy → clean, equal to their references" in told
+    document = json.loads(report.read_text())
+    for entry in (*document["input"], *document["scores"]):
+        assert f"| {entry['model']} | {entry['psnr_db']:.2f} |" in told
+        assert len(entry["pictures"]) == 2
+
+
+def test_a_card_says_how_many_clean_pictures_come_out_as_they_were() -> None:
+    scores = {"clean": {"folder": "cbsd68", "psnr_db": 70.0, "num_identical": 3}}
+    assert weight_cards._figures(scores) == [
+        "Pictures of cbsd68 that need nothing come out at 70.00 dB of themselves, 3 of them as they were."
+    ]
+
+
+def test_before_and_after_are_means_over_the_same_pictures(nearly: Path) -> None:
     found = publish_weights.before_and_after(
-        lambda degraded, _: np.clip(degraded + 0.02, 0, 1), protocols.pairs(tmp_path / "nearly")
+        lambda degraded, _: np.clip(degraded + 0.02, 0, 1), protocols.pairs(nearly)
     )
     assert found["num_pictures"] == 1
     assert found["psnr_db"] < found["input_psnr_db"]
