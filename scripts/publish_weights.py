@@ -348,8 +348,9 @@ def score(path: Path, task: Task, options: Options, *, only: str | None = None) 
             scores["synthetic"] = before_and_after(
                 blind, chained(options.folder, CHAINS["shake"], options.limit), lpips
             )
-        found = evaluate({"restored": blind}, chained(options.folder, Chain(steps=()), options.limit), lpips=lpips)
-        scores["clean"] = {"folder": options.folder.name, **_recorded(found["restored"])}
+        clean = chained(options.folder, Chain(steps=()), options.limit)
+        found = evaluate({"restored": blind}, clean, lpips=lpips)["restored"]
+        scores["clean"] = {"folder": clean.folder, **_recorded(found), "num_identical": found.num_identical}
     return scores
 
 

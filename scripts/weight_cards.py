@@ -171,9 +171,9 @@ def _figures(scores: Mapping[str, Any]) -> list[str]:
             paragraphs += _before_and_after_table(scores[key], what)
     if "clean" in scores:
         clean = scores["clean"]
-        paragraphs.append(
-            f"Pictures of {clean['folder']} that need nothing come out at {clean['psnr_db']:.2f} dB of themselves."
-        )
+        num = clean.get("num_identical")
+        reached = f"{clean['psnr_db']:.2f} dB of themselves" + (f", {num} of them as they were" if num else "")
+        paragraphs.append(f"Pictures of {clean['folder']} that need nothing come out at {reached}.")
     sets = [*scores.get("results", ()), *(scores[key] for key in BEFORE_AND_AFTER if key in scores)]
     if any("lpips" in found for found in sets):
         paragraphs.append(f"LPIPS: {METRICS[f'lpips-{LPIPS_NET}'].protocol}.")

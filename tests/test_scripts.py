@@ -422,6 +422,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
     document = weights.read_info(shipped / "denoise-fast.safetensors").document
     assert [result["sigma"] for result in document["scores"]["results"]] == [15, 25, 50]
     assert document["scores"]["real"]["num_pictures"] == 2
+    assert document["scores"]["clean"]["num_identical"] == 0
     assert document["degradation"].startswith("75 %: Gaussian noise")
     capsys.readouterr()
     assert publish_weights.main(arguments) == 0
