@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from blur_kernels import main as blur_kernels
 from blur_light import mean_shift
 from blur_paths import drawn_paths, statistics_of
 from blur_paths import main as blur_paths
+from evaluate import evaluate as evaluate_methods
 from evaluate import main as evaluate
 from PIL import Image
 from safetensors.torch import load_file
@@ -183,6 +185,35 @@ def test_chains_have_names(small: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "there are shake, defocus, gaussian, noisy-shake" in capsys.readouterr().err
     assert evaluate([*arguments, "--chain", "shake", "gaussian", "--save", str(small.parent / "saved")]) == 0
     assert sorted(path.name for path in (small.parent / "saved").iterdir()) == ["gaussian", "shake"]
+
+
+def test_the_named_chains_are_those_of_the_published_tables() -> None:
+    ranges = {
+        name: [
+            getattr(step, what) for step in chain.steps for what in ("length", "radius", "sigma") if hasattr(step, what)
+        ]
+        for name, chain in protocols.CHAINS.items()
+    }
+    shake = (3, 20)
+    assert ranges == {"shake": [shake], "defocus": [(1, 4)], "gaussian": [(1, 2)], "noisy-shake": [shake, (8, 8)]}
+
+
+def test_the_times_are_medians_per_megapixel_and_gains_those_over_the_input(small: Path) -> None:
+    ticks = itertools.count()
+    protocol = protocols.gaussian(small, 25)
+    found = evaluate_methods(
+        {"doing nothing": lambda degraded, _: degraded}, protocol, clock=lambda: float(next(ticks))
+    )
+    score = found["doing nothing"]
+    sizes = [sample.reference[..., 0].size for sample in protocol.samples()]
+    assert [picture.seconds_per_megapixel for picture in score.pictures] == [1e6 / size for size in sizes]
+    pictures = [
+        replace(score.pictures[0], psnr_db=psnr_db, seconds_per_megapixel=s)
+        for psnr_db, s in zip((30, 27, 20), (1, 2, 9), strict=True)
+    ]
+    better = replace(score, pictures=tuple(pictures))
+    assert better.seconds_per_megapixel == 2
+    assert better.gains_db(replace(better, pictures=(pictures[2],) * 3)) == [10, 7, 0]
 
 
 def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
