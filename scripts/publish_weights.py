@@ -349,8 +349,8 @@ def score(path: Path, task: Task, options: Options, *, only: str | None = None) 
                 blind, chained(options.folder, CHAINS["shake"], options.limit), lpips
             )
         clean = chained(options.folder, Chain(steps=()), options.limit)
-        found = evaluate({"restored": blind}, clean, lpips=lpips)["restored"]
-        scores["clean"] = {"folder": clean.folder, **_recorded(found), "num_identical": found.num_identical}
+        kept = evaluate({"restored": blind}, clean, lpips=lpips)["restored"]
+        scores["clean"] = {"folder": clean.folder, **_recorded(kept), "num_identical": kept.num_identical}
     return scores
 
 
