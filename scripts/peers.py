@@ -80,7 +80,8 @@ def non_local_means() -> Method:
 
     def restore(image: Pixels, sigma: float) -> Pixels:
         codes = np.rint(255 * image.clip(0, 1)).astype(np.uint8)
-        restored = cv2.fastNlMeansDenoisingColored(codes, None, 0.7 * 255 * sigma, 255 * sigma, 7, 21)
+        bgr = np.ascontiguousarray(codes[..., ::-1])  # from which it takes the lightness
+        restored = cv2.fastNlMeansDenoisingColored(bgr, None, 0.7 * 255 * sigma, 255 * sigma, 7, 21)[..., ::-1]
         result: Pixels = np.divide(restored, 255, dtype=np.float32)
         return result
 
