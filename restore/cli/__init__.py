@@ -56,9 +56,8 @@ app.add_typer(models.app)
 class Stopped(BaseException):
     """SIGINT or SIGTERM arrived; unwinding removes what is half done."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.exit_code = 128 + signum
+
+_stopped_by: list[int] = []  # signals: compiled libraries may turn `Stopped` into errors of their own
 
 
 def main() -> None:
@@ -68,17 +67,15 @@ def main() -> None:
     try:
         _refuse_empty(sys.argv[1:])
         code = app(prog_name="restore", standalone_mode=False)
+    except Stopped:
+        code = _explain_stop()
     except RestoreError as error:
-        _explain(error)
-        code = error.exit_code
-    except Stopped as stopped:
-        console.error("stopped; finished files are kept, nothing half done is left")
-        code = stopped.exit_code
+        code = _explain_stop() or _explain_refusal(error)
     except BrokenPipeError:  # whoever read our output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:  # noqa: BLE001  the last resort
-        code = _explain_usage(error) or _explain_system(error) or _explain_bug(error)
+        code = _explain_stop() or _explain_usage(error) or _explain_system(error) or _explain_bug(error)
     sys.exit(code)
 
 
@@ -86,6 +83,19 @@ def _refuse_empty(arguments: Sequence[str]) -> None:
     """Refuse an argument that Typer would take for the current folder."""
     if "" in arguments:
         raise UsageError("an argument is empty, as an unset variable of a shell leaves it; name what was meant")
+
+
+def _explain_stop() -> int | None:
+    """Say that a signal ended the command; None where none came."""
+    if not _stopped_by:
+        return None
+    console.error("stopped; finished files are kept, nothing half done is left")
+    return 128 + _stopped_by[0]
+
+
+def _explain_refusal(error: RestoreError) -> int:
+    _explain(error)
+    return error.exit_code
 
 
 def _explain_usage(error: Exception) -> int | None:
@@ -141,4 +151,5 @@ def _another_process_says_it(error: RestoreError) -> bool:
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
     signal.signal(signum, lambda again, _: os._exit(128 + again))  # a second one leaves at once
+    _stopped_by.append(signum)
     raise Stopped(signum)

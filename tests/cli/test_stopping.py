@@ -18,6 +18,19 @@ finally:  # what is half done is being removed
     time.sleep(60)
 """
 
+SWALLOWED = """
+import os, signal, sys
+from restore import cli, weights
+def interrupted(*args, **kwargs):  # as a signal within safetensors' own code comes out of it
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException as error:
+        raise weights.SafetensorError("could not determine the shape") from error
+weights.safe_open = interrupted
+sys.argv = ["restore", "models", "show", "denoise-fast"]
+cli.main()
+"""
+
 TRAINING = """
 import os, signal, time
 from restore.cli import stopping
@@ -54,6 +67,12 @@ def test_a_second_signal_does_not_wait_for_the_first() -> None:
 
 def test_a_second_signal_ends_a_training_step() -> None:
     assert leaves_at_once(TRAINING)
+
+
+def test_a_signal_that_a_library_turns_into_an_error_of_its_own_stops() -> None:
+    finished = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr.count("\n")) == (143, 1)
+    assert finished.stderr.startswith("error: stopped")
 
 
 def test_a_signal_while_the_program_is_being_imported_leaves_no_traceback() -> None:
