@@ -383,6 +383,9 @@ class _Outputs:
             raise OutputError(f"{target}: {reason}; restore them to different folders")
         if (kept := _kept(job, self.plan, self.records)) is not None:  # somebody made or changed it meanwhile
             return kept
+        if self.plan.refuses(job):
+            remedy = "let --skip-existing or --overwrite decide, or choose another folder"
+            raise OutputError(f"{target}: somebody else made it since the run began, and it is kept; {remedy}")
         doubts: list[str] = []
 
         def record(content: bytes | memoryview) -> None:

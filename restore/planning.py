@@ -74,8 +74,11 @@ class Plan:
 
     def skips(self, job: Job) -> bool:
         """Return whether a job's output is there already, and is kept; of what cannot be read it is another's."""
-        is_kept = self.existing is Existing.SKIP and _exists(job.target) and not _is_folder(job.target)
-        return is_kept and may_be_read(job.source)
+        return self.existing is Existing.SKIP and _is_taken(job.target) and may_be_read(job.source)
+
+    def refuses(self, job: Job) -> bool:
+        """Return whether a job's output, which was not there when the plan was made, is by now, and is kept."""
+        return self.existing is Existing.REFUSE and _is_taken(job.target)
 
     def _target_of_file(self, source: Path) -> Path:
         if names_a_file(self.output) and len(self.inputs) == 1:
@@ -134,7 +137,7 @@ def make_plan(
     first_existing: Path | None = None
     for job in plan:
         guard.check(job)
-        if _exists(job.target) and not _is_folder(job.target):  # which no option replaces: writing says so
+        if _is_taken(job.target):
             num_existing += 1
             first_existing = first_existing or job.target
     if num_existing and existing is Existing.REFUSE:
@@ -297,6 +300,10 @@ def _looks_like_a_file(output: Path) -> bool:
 
 def _exists(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110  Path.exists raises where a name is too long or a folder closed
+
+
+def _is_taken(target: Path) -> bool:
+    return _exists(target) and not _is_folder(target)  # which no option replaces: writing says so
 
 
 def _is_folder(path: Path) -> bool:

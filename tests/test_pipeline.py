@@ -192,6 +192,26 @@ def test_names_that_are_one_on_the_disk_of_the_output_lose_nothing(
     assert written == [first.target] if folds else [first.target, second.target]
 
 
+@pytest.mark.parametrize("existing", [Existing.REFUSE, Existing.OVERWRITE])
+def test_an_output_that_somebody_makes_during_a_run_is_replaced_only_where_that_is_asked_for(
+    tmp_path: Path, existing: Existing
+) -> None:
+    write_grey(tmp_path / "in" / "a.png")
+    theirs = tmp_path / "out" / "a.png"
+
+    def meanwhile(_job: Job, photo: Photo) -> Photo:
+        theirs.write_bytes(b"theirs")
+        return photo
+
+    (tmp_path / "out").mkdir()
+    plan = make_plan([tmp_path / "in"], tmp_path / "out", existing=existing)
+    (result,) = process_files(plan, meanwhile, FileOptions())
+    is_kept = existing is Existing.REFUSE
+    assert result.status is (FileStatus.FAILED if is_kept else FileStatus.DONE)
+    assert (theirs.read_bytes() == b"theirs") == is_kept
+    assert str(result.message).startswith(f"{theirs}: somebody else made it") == is_kept
+
+
 def test_a_run_that_ends_early_reports_what_is_done(
     plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
