@@ -20,7 +20,7 @@ from torch import Tensor
 
 from restore.degradations import Chain, Jpeg, generator_for, mean_light
 from restore.done import NO_RECORDS, DoneRecords, Kept
-from restore.errors import ImageError, OutputError
+from restore.errors import ImageError, OutputError, UsageError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
 from restore.images.photo import count_outside
@@ -77,12 +77,19 @@ class FileOptions:
         max_pixels: larger pictures are refused before they are decoded.
         allow_truncated: accept what is there of a truncated picture, with a warning.
         strip_metadata: leave EXIF out, GPS with it; the colour profile stays.
+
+    Raises:
+        UsageError: there is no such quality.
     """
 
     quality: int = 95
     max_pixels: int = MAX_PIXELS
     allow_truncated: bool = False
     strip_metadata: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"the quality must lie between 1 and 100, got {self.quality}")
 
 
 def restore_folder(

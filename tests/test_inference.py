@@ -409,6 +409,10 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 def test_other_depths_and_strengths_are_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
         Restorer(Identity())(np.zeros((4, 4), np.float64))
+    with pytest.raises(ValueError, match="object"):
+        Restorer(Identity())(np.zeros((4, 4), object))
+    with pytest.raises(ValueError, match="float64"):
+        Restorer(Identity())([[0.5, 0.5], [0.5, 0.5]])  # type: ignore[type-var]
     with pytest.raises(ValueError, match="strength"):
         Restorer(Identity())(np.zeros((4, 4), np.float32), strength=1.5)
 

@@ -245,6 +245,12 @@ def test_a_run_that_nobody_follows_any_more_ends(plan: Plan) -> None:
     results.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_that_there_is_not_is_refused(quality: int) -> None:
+    with pytest.raises(UsageError, match="between 1 and 100"):
+        FileOptions(quality=quality)
+
+
 def test_an_original_in_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png"):

@@ -123,6 +123,7 @@ class Material:
             return cls(training, held_out, pictures, is_paired=clean is None, is_apart=is_apart, sources=sources)
         if clean is None:
             raise UsageError("frames of a video go with clean photographs, not with pairs")
+        name = frames.resolve().name
         share, largest_px = config.data.frames_share, max(stage.size for stage in config.patches)
         moving, later = (
             open_frames(
@@ -139,7 +140,7 @@ class Material:
         return cls(
             Mixture([(training, 1 - share), (moving, share)]),
             Mixture([(held_out, 1 - share), (later, share)]),
-            pictures | {frames.resolve().name: moving.num_frames},
+            pictures | {name: pictures.get(name, 0) + moving.num_frames},
             is_apart=is_apart,
             sources=sources,
         )

@@ -80,6 +80,9 @@ def test_frames_are_a_share_of_the_samples_beside_photographs(
         Image.fromarray(pixels).save(tmp_path / "frames" / f"{index}.png")
     material = Material.open(config, clean=photographs, frames=tmp_path / "frames")
     assert material.pictures == {"photographs": 1, "deeper": 1, "frames": 72}  # a tenth is for validation
+    (tmp_path / "photographs" / "deeper").rename(tmp_path / "photographs" / "frames")
+    material = Material.open(config, clean=photographs, frames=tmp_path / "frames")
+    assert material.pictures == {"photographs": 1, "frames": 73}
     middles: list[set[int]] = []
     for source in (material.training, material.held_out):
         assert isinstance(source, Mixture)
