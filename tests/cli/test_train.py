@@ -208,10 +208,11 @@ def test_data_that_a_resumed_run_is_not_told_again_stays_what_it_was(
         found: dict[str, str] = json.loads((tmp_path / "run" / "data.json").read_text())
         return {name: Path(path).name for name, path in found.items()}
 
-    shutil.copytree(photographs, tmp_path / "other")
+    for name in ("apart", "other"):
+        shutil.copytree(photographs, tmp_path / name)
     run = ("train", recipe, photographs, "--out", "run", "--set", "schedule={kind='stable-decay'}")
-    both = {"clean": photographs.name, "validation": photographs.name}
-    assert restore(*run, "--validation", photographs, "--max-steps", "4").returncode == 0
+    both = {"clean": photographs.name, "validation": "apart"}
+    assert restore(*run, "--validation", "apart", "--max-steps", "4").returncode == 0
     assert sources() == both
     assert restore(*run, "--resume", "--max-steps", "6").returncode == 0
     assert sources() == both
