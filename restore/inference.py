@@ -43,7 +43,7 @@ BYTES_PER_PIXEL = 1200  # measured for a NAFNet of width 32 at full resolution, 
 _ONE_AT_A_TIME = threading.RLock()  # under TLC, which keeps in the network what it averages over and finds there
 
 _INTEGERS = (torch.uint8, torch.uint16)
-_ARRAYS_OF = ("float32", "uint8", "uint16")
+_DEPTHS = ("float32", "uint8", "uint16")
 _DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
 
 
@@ -464,20 +464,18 @@ def _as_given(restored_NCHW: Tensor, image: Image) -> Image:
 
 def _as_batch(image: Array | Tensor) -> Tensor:
     """See a picture as (N,C,H,W), copied only where torch cannot take it as it lies."""
+    image = image.detach() if isinstance(image, Tensor) else np.asarray(image)  # nothing here is trained
+    depth = str(image.dtype).removeprefix("torch.") if isinstance(image, Tensor) else image.dtype.name
+    if depth not in _DEPTHS:
+        raise ValueError(f"expected float32, uint8 or uint16, got {depth}")
     if isinstance(image, Tensor):
-        image = image.detach()  # nothing here is trained
         batch = image if image.ndim == 4 else image[None]
     else:
-        array = np.asarray(image)
-        if array.dtype.name not in _ARRAYS_OF:
-            raise ValueError(f"expected float32, uint8 or uint16, got {array.dtype}")
-        array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+        array = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
         batch = torch.from_numpy(array)
         batch = batch[None, None] if batch.ndim == 2 else batch.movedim(-1, 0)[None]
     if batch.ndim != 4 or batch.shape[1] not in (1, 3) or 0 in batch.shape:
         raise ValueError(f"expected (H,W,3), (H,W), or a tensor (3,H,W) or (N,3,H,W), got {tuple(image.shape)}")
-    if batch.dtype not in (torch.float32, *_INTEGERS):
-        raise ValueError(f"expected float32, uint8 or uint16, got {batch.dtype}")
     return batch
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,6 +218,11 @@ def _costs(report: Report, name: str) -> list[str]:
 def document(report: Report) -> dict[str, Any]:
     """Return everything in JSON types, without NaN or infinite numbers."""
     first = report.protocols[0]
+    entries = [
+        entry
+        for protocol, scores in zip(report.protocols, report.scores, strict=True)
+        for entry in _entries(report, protocol, scores)
+    ]
     return {
         "schema_version": SCHEMA_VERSION,
         "protocol": f"{first.text}; {OUTPUT}",
@@ -231,23 +236,23 @@ def document(report: Report) -> dict[str, Any]:
         "told": report.told,
         "ensemble": report.ensemble,
         "left_out": report.left_out,
-        INPUT: [_entry(report, *pair) for pair in _each(report) if pair[1].model == INPUT],
-        "scores": [_entry(report, *pair) for pair in _each(report) if pair[1].model != INPUT],
+        INPUT: [entry for entry in entries if entry["model"] == INPUT],
+        "scores": [entry for entry in entries if entry["model"] != INPUT],
     }
 
 
-def _each(report: Report) -> list[tuple[int, Score]]:
-    return [(index, score) for index, scores in enumerate(report.scores) for score in scores.values()]
+def _entries(report: Report, protocol: Protocol, scores: Mapping[str, Score]) -> Iterator[dict[str, Any]]:
+    counted = where_input_differs(scores)
+    for name, score in scores.items():
+        yield _entry(report, protocol, score, counted[name], score.gains_db(scores[INPUT]))
 
 
-def _entry(report: Report, index: int, score: Score) -> dict[str, Any]:
-    gains = score.gains_db(report.scores[index][INPUT])
-    counted = where_input_differs(report.scores[index])[score.model]
+def _entry(report: Report, protocol: Protocol, score: Score, counted: Score, gains: Sequence[float]) -> dict[str, Any]:
     return {
         "model": score.model,
-        "condition": report.protocols[index].condition,
-        "protocol": report.protocols[index].text,
-        "sigma": report.protocols[index].sigma,
+        "condition": protocol.condition,
+        "protocol": protocol.text,
+        "sigma": protocol.sigma,
         "psnr_db": _finite(counted.psnr_db),
         "num_identical": score.num_identical,
         "ssim": counted.ssim,

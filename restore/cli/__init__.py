@@ -152,4 +152,4 @@ def _another_process_says_it(error: RestoreError) -> bool:
 def _stop(signum: int, _frame: FrameType | None) -> None:
     signal.signal(signum, lambda again, _: os._exit(128 + again))  # a second one leaves at once
     _stopped_by.append(signum)
-    raise Stopped(signum)
+    raise Stopped
