@@ -1,6 +1,6 @@
 """Degradations for training and test material: noise, blur and compression, every draw from an explicit generator."""
 
-from restore.degradations.blur import aperture_kernel, convolve, defocus_blur, gaussian_blur
+from restore.degradations.blur import aperture_kernel, convolve, defocus_blur, gaussian_blur, in_camera_sharpening
 from restore.degradations.camera import (
     SHOT_PER_ISO,
     Camera,
@@ -17,6 +17,7 @@ from restore.degradations.chains import (
     Degraded,
     GaussianBlur,
     GaussianNoise,
+    InCameraSharpening,
     Jpeg,
     MotionBlur,
     PoissonNoise,
@@ -51,6 +52,7 @@ __all__ = [
     "Exposure",
     "GaussianBlur",
     "GaussianNoise",
+    "InCameraSharpening",
     "Jpeg",
     "Layer",
     "Motion",
@@ -70,6 +72,7 @@ __all__ = [
     "gaussian_blur",
     "gaussian_noise",
     "generator_for",
+    "in_camera_sharpening",
     "jpeg",
     "kernel_of",
     "mean_light",

@@ -43,6 +43,25 @@ def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
     return convolve(convolve(image, kernel[None]), kernel[:, None])
 
 
+def in_camera_sharpening(image: Tensor, sigma_px: float, radius_px: float, amount: float) -> Tensor:
+    """Return the image as a video camera or a phone delivers it: soft, then sharpened by an unsharp mask.
+
+    Args:
+        image: (C,H,W), nominal range [0,1].
+        sigma_px: of the softness, the standard deviation of a Gaussian in pixels.
+        radius_px: of the mask's Gaussian, likewise: how wide the halos of edges are.
+        amount: factor of the difference from the picture that the mask blurred.
+
+    Returns:
+        The same shape, clipped to [0,1], as halos at white and black are.
+
+    Raises:
+        ValueError: a width is negative or not finite.
+    """
+    soft = gaussian_blur(image, sigma_px)
+    return torch.lerp(gaussian_blur(soft, radius_px), soft, 1 + amount).clamp_(0, 1)
+
+
 def defocus_blur(image: Tensor, radius_px: float, blades: int = 0, rotation: float = 0.0) -> Tensor:
     """Return the image out of focus: every point becomes the picture of the aperture; the borders are mirrored.
 

@@ -16,7 +16,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from restore.degradations.blur import convolve, defocus_blur, gaussian_blur
+from restore.degradations.blur import convolve, defocus_blur, gaussian_blur, in_camera_sharpening
 from restore.degradations.camera import draw_camera, read_variance, to_linear, to_srgb
 from restore.degradations.compression import jpeg, webp
 from restore.degradations.motion import (
@@ -262,6 +262,46 @@ class GaussianBlur(_Step):
         return gaussian_blur(image, _uniform(self.sigma, generator))
 
 
+class InCameraSharpening(_Step):
+    """A picture as video cameras and phones deliver it: soft, then sharpened until edges have halos; its reference too.
+
+    It is no blur to be undone. Without it a network takes the softness of sharp frames for blur, and sharpens them once
+    more.
+
+    Args:
+        sigma: range of the softness, the standard deviation of a Gaussian in pixels, drawn uniformly.
+        radius: range of the width of the halos, likewise.
+        amount: range of what is added of the difference from the picture blurred by the radius, drawn uniformly.
+    """
+
+    blurs: ClassVar[bool] = True
+    clips: ClassVar[bool] = True
+
+    kind: Literal["in-camera-sharpening"] = "in-camera-sharpening"
+    sigma: Range = (0.4, 1.2)
+    radius: PositiveRange = (1.0, 2.0)
+    amount: Range = (0.5, 2.0)
+
+    @property
+    def reach_px(self) -> float:
+        """Three standard deviations of both."""
+        return 3 * (self.sigma[1] + self.radius[1])
+
+    def apply(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the sharpened (C,H,W) in [0,1]."""
+        return in_camera_sharpening(image, *self._drawn(generator))
+
+    def apply_to_both(
+        self, image: Tensor, reference: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, float | None]:
+        """Return image and reference, sharpened alike."""
+        drawn = self._drawn(generator)
+        return in_camera_sharpening(image, *drawn), in_camera_sharpening(reference, *drawn), None
+
+    def _drawn(self, generator: torch.Generator) -> tuple[float, float, float]:
+        return _uniform(self.sigma, generator), _uniform(self.radius, generator), _uniform(self.amount, generator)
+
+
 class DefocusBlur(_Step):
     """A lens out of focus, in linear light.
 
@@ -368,7 +408,15 @@ class MotionBlur(_Step):
 
 
 Step: TypeAlias = Annotated[
-    GaussianNoise | PoissonNoise | CameraNoise | Jpeg | Webp | GaussianBlur | DefocusBlur | MotionBlur,
+    GaussianNoise
+    | PoissonNoise
+    | CameraNoise
+    | Jpeg
+    | Webp
+    | GaussianBlur
+    | InCameraSharpening
+    | DefocusBlur
+    | MotionBlur,
     Field(discriminator="kind"),
 ]
 

@@ -36,6 +36,7 @@ from restore.degradations import (
 EVERYTHING: list[dict[str, Any]] = [
     {"kind": "gaussian-blur", "sigma": [0.2, 1.5]},
     {"kind": "defocus-blur", "radius": [0.5, 3], "blades": 6},
+    {"kind": "in-camera-sharpening"},
     {"kind": "motion-blur", "length": [2, 6], "layers": 0.5, "highlights": 0.5, "frame": 200, "display": 0.5},
     {"kind": "camera-noise", "shot": [1e-4, 1e-2]},
     {"kind": "poisson-noise", "peak": [50, 500]},
@@ -92,6 +93,25 @@ def test_fixed_settings_give_the_noise_of_the_functions_in_their_order() -> None
     assert torch.equal(draw([steps], image, seeded(5)).image, expected)
 
 
+def test_what_a_camera_sharpened_has_halos_and_is_what_it_should_be() -> None:
+    edge = torch.full((1, 9, 40), 0.3)
+    edge[..., 20:] = 0.7
+    step = chain({"kind": "in-camera-sharpening", "sigma": [0.5, 1], "radius": [1, 2], "amount": [1, 2]})
+    camera = step.degrade_pair(edge, seeded(1))
+    assert torch.equal(camera.image, camera.reference)
+    assert camera.image.min() < 0.28
+    assert camera.image.max() > 0.72
+    torch.testing.assert_close(camera.image[..., [0, -1]], edge[..., [0, -1]])  # halos only
+    blurred, sharp = picture(), picture().flip(-1)
+    video = step.degrade_pair(blurred, seeded(1), sharp)  # a camera has sharpened it already
+    assert torch.equal(video.image, blurred)
+    assert torch.equal(video.reference, sharp)
+    extremes = step.degrade((edge > 0.5).float(), seeded(1))
+    assert 0 <= extremes.min() < extremes.max() <= 1
+    as_it_was = chain({"kind": "in-camera-sharpening", "sigma": [0, 0], "amount": [0, 0]})
+    torch.testing.assert_close(as_it_was.degrade(edge, seeded()), edge)
+
+
 @pytest.mark.parametrize("blades", [2, [0, 5], [7, 5], [3, 21]])
 def test_apertures_have_three_sides_or_none(blades: Any) -> None:
     with pytest.raises(ValidationError):
@@ -120,7 +140,7 @@ def test_sigma_is_known_where_gaussian_noise_is_all_there_is() -> None:
     assert degraded.image.min() < 0  # neither clipped
     assert len(set(degraded.image.flatten().tolist())) > 10000  # nor quantised
     assert torch.equal(degraded.reference, torch.full((3, 100, 100), 0.02))
-    for others in ([noise, noise], [noise, {"kind": "jpeg", "quality": [50, 50]}], [EVERYTHING[3]], []):
+    for others in ([noise, noise], [noise, {"kind": "jpeg", "quality": [50, 50]}], [EVERYTHING[4]], []):
         assert draw([chain(*others)], picture(), seeded()).sigma is None
     absent = {"kind": "jpeg", "quality": [50, 50], "probability": 0}
     assert draw([chain(noise, absent)], picture(), seeded()).sigma is not None
@@ -368,9 +388,10 @@ def test_highlights_are_no_brighter_than_white_where_values_are_averaged_as_they
     [
         ({"kind": "gaussian-blur", "sigma": [0.2, 1.5]}, 4.5),
         ({"kind": "defocus-blur", "radius": [0.5, 3]}, 3),
+        ({"kind": "in-camera-sharpening", "sigma": [0.5, 1], "radius": [1, 2]}, 9),
         ({"kind": "motion-blur", "length": [2, 25], "reference": "mean"}, 12.5),
         ({"kind": "motion-blur", "length": [2, 20], "reference": "middle"}, 13),
-        *((step, 0) for step in EVERYTHING[3:]),
+        *((step, 0) for step in EVERYTHING[4:]),
     ],
 )
 def test_a_step_knows_how_far_it_reaches(step: dict[str, Any], reach_px: float) -> None:
@@ -379,7 +400,7 @@ def test_a_step_knows_how_far_it_reaches(step: dict[str, Any], reach_px: float) 
 
 def test_the_reach_of_a_chain_is_that_of_all_its_steps() -> None:
     assert chain().reach_px == 0
-    assert chain(*EVERYTHING).reach_px == 4.5 + 3 + 3
+    assert chain(*EVERYTHING).reach_px == 4.5 + 3 + 3 * (1.2 + 2) + 3
 
 
 def test_motion_blur_is_clipped_and_highlights_leave_streaks() -> None:
