@@ -3,7 +3,7 @@
     RestoreError              1   the base: catch it to catch them all
     ├── UsageError            2   an option, a configuration or a combination of paths makes no sense
     ├── NothingToDoError      3   the input holds nothing that can be used
-    ├── ImageError            1   one picture cannot be read or represented; the others go on
+    ├── ImageError            1   one picture cannot be read, restored or represented; the others go on
     ├── WeightsError          4   a weight file or checkpoint is missing, damaged or of the wrong kind
     ├── OutputError           5   the output cannot be written
     ├── DeviceError           6   the device is missing, or memory runs out
@@ -35,7 +35,7 @@ class NothingToDoError(RestoreError):
 
 
 class ImageError(RestoreError):
-    """One picture cannot be read or represented."""
+    """One picture cannot be read, restored or represented."""
 
     exit_code = 1
 

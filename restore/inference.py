@@ -190,7 +190,8 @@ class Restorer:
         Raises:
             ValueError: another shape or depth, or a sigma or strength outside [0,1].
             UsageError: this network cannot be told the noise level.
-            DeviceError: out of memory at the smallest tile.
+            ImageError: not enough memory for this picture; or the network makes nothing but NaN of a tile.
+            DeviceError: not enough memory for a single tile of the smallest size.
         """
         restored, notes = self.restore(image, sigma=sigma, strength=strength, clip=clip)
         for note in notes:
@@ -268,11 +269,28 @@ class Restorer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if size <= MIN_TILE:
-                    reason = f"out of memory on {self.device} even with tiles of {size} pixels"
-                    remedy = "close other programs" + (" or choose the device cpu" if self.device.type != "cpu" else "")
-                    raise DeviceError(f"{reason}; {remedy}") from error
-                size = max(MIN_TILE, size // 2)
+            # only here, behind the error and its traceback, is the memory free again that the attempt took
+            if size <= MIN_TILE:
+                self._check_memory_for_a_tile()
+                told = f"not enough memory for this picture, even in tiles of {size} pixels"
+                raise ImageError(f"{told}; free some or split it")
+            size = max(MIN_TILE, size // 2)
+
+    def _check_memory_for_a_tile(self) -> None:
+        """Refuse to go on where no picture would fit, however small.
+
+        Raises:
+            DeviceError: a single tile of the smallest size is too much.
+        """
+        try:
+            with torch.inference_mode():
+                self._run_network(torch.zeros(1, 3, MIN_TILE, MIN_TILE, device=self.device), None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = f"out of memory on {self.device} even with tiles of {MIN_TILE} pixels"
+            remedy = "close other programs" + (" or choose the device cpu" if self.device.type != "cpu" else "")
+            raise DeviceError(f"{reason}; {remedy}") from error
 
     def _restore_tiled(
         self, source: Tensor, size: int, work: _Work, *, sigma: float | None, strength: float, clip: bool

@@ -465,6 +465,35 @@ def test_out_of_memory_at_the_smallest_tile_is_said() -> None:
         Restorer(NeedsSmallTiles(0))(random_picture("uint8", 100, 100, 3))
 
 
+def test_a_picture_that_does_not_fit_is_told_from_a_device_on_which_none_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = torch.empty
+
+    def refuse(size: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if 600 in size:  # the restored picture itself
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return empty(size, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    restorer = Restorer(Identity())
+    with pytest.raises(ImageError, match="not enough memory for this picture, even in tiles of 256 pixels"):
+        restorer(random_picture("uint8", 600, 400, 3))
+    with pytest.raises(DeviceError, match="out of memory on cpu"):
+        Restorer(NeedsSmallTiles(0))(random_picture("uint8", 600, 400, 3))
+    picture = random_picture("uint8", 500, 400, 3)
+    np.testing.assert_array_equal(restorer(picture), picture)
+
+
+def test_a_batch_that_does_not_fit_is_not_the_devices_fault() -> None:
+    class NeedsSmallBatches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 1:
+                raise MemoryError
+            return x
+
+    with pytest.raises(ImageError, match="not enough memory"):
+        Restorer(NeedsSmallBatches())(torch.zeros(2, 3, 20, 20))
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from restore import pipeline
@@ -101,6 +102,24 @@ def test_a_picture_that_takes_too_much_memory_leaves_the_others(plan: Plan, erro
     first, *others = process_files(plan, change, FileOptions())
     assert "not enough memory for this picture" in str(first.message)
     assert all(result.status is FileStatus.DONE for result in others)
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_picture_for_whose_result_there_is_no_memory_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(tmp_path / "in" / "3.png", Photo(np.zeros((4, 600, 3), np.uint8)))
+    empty = torch.empty
+
+    def refuse(size: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if 600 in size:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
+        return empty(size, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    results = restore_folder(tmp_path / "in", tmp_path / "out", model=Restorer(nn.Identity()))
+    assert [result.source.name for result in results if result.status is FileStatus.DONE] == [*NAMES[:3], "4.png"]
+    assert f"{tmp_path / 'in' / '3.png'}: not enough memory for this picture" in str(results[3].message)
 
 
 def test_an_output_folder_that_goes_away_stops_the_run(plan: Plan, tmp_path: Path) -> None:
