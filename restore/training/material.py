@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -92,16 +92,14 @@ class Material:
                 `clean`, and of the validation.
 
         Raises:
-            UsageError: neither or both kinds are given, the recipe degrades nothing, pairs do not match, or what is
-                trained on lies among what it is validated on.
+            UsageError: neither or both kinds are given, the recipe degrades nothing, pairs do not match, what is
+                trained on lies among what it is validated on, or frames among other pictures or the other way round.
             NothingToDoError: no pictures.
         """
         cache_bytes = int(config.data.cache_gb * 1e9)
         given = dict(zip(SOURCES, (clean, degraded, reference, validation, frames), strict=True))
         sources = {name: path.absolute() for name, path in given.items() if path is not None}
-        for path in (clean, degraded, reference):
-            if path is not None and validation is not None and path.resolve().is_relative_to(validation.resolve()):
-                raise UsageError(f"{path}: would be trained on, and is among the pictures of --validation; name others")
+        _check_apart(sources)
         if degraded is None and reference is None and clean is not None:
             source: Source = open_photos(clean, exclude=validation, cache_bytes=cache_bytes)
         elif degraded is not None and reference is not None and clean is None:
@@ -153,6 +151,19 @@ class Material:
         """
         paths = {name: str(path) for name, path in self.sources.items()}
         write_atomically(run_dir / SOURCES_FILE, (json.dumps(paths, indent=2) + "\n").encode())
+
+
+def _check_apart(sources: Mapping[str, Path]) -> None:
+    """Refuse sources of which one holds what another is validated on; photographs may hold those of `validation`."""
+    real = {name: path.resolve() for name, path in sources.items()}
+    for name, path in real.items():
+        if name != "validation" and "validation" in real and path.is_relative_to(real["validation"]):
+            told = "would be trained on, and is among the pictures of --validation; name others"
+            raise UsageError(f"{sources[name]}: {told}")
+        frames = real.get("frames")
+        if name != "frames" and frames and (path.is_relative_to(frames) or frames.is_relative_to(path)):
+            told = "one lies in the other, and the end of each video is validated on; name folders that are apart"
+            raise UsageError(f"{sources['frames']} and {sources[name]}: {told}")
 
 
 def recorded_sources(run_dir: Path) -> dict[str, Path]:

@@ -118,6 +118,10 @@ def test_what_is_trained_on_does_not_validate(config: TrainConfig, photographs: 
     sides = {side: tmp_path / "pairs" / side for side in ("degraded", "reference")}
     with pytest.raises(UsageError, match="would be trained on"):
         Material.open(config, **sides, validation=tmp_path / "pairs")
+    frames = tmp_path / "videos" / "frames"
+    shutil.copytree(photographs, frames)
+    with pytest.raises(UsageError, match=r"frames and .*videos: one lies in the other"):
+        Material.open(config, clean=photographs, frames=frames, validation=tmp_path / "videos")
 
 
 def test_a_run_folder_says_where_its_pictures_lie(
@@ -200,3 +204,13 @@ def test_what_to_learn_from_must_be_clear(config: TrainConfig, photographs: Path
         Material.open(config, clean=photographs, degraded=photographs, reference=photographs)
     with pytest.raises(UsageError, match="degrades nothing"):
         Material.open(config.model_copy(update={"degradations": ()}), clean=photographs)
+
+
+@pytest.mark.parametrize("other", ["clean", "validation"])
+def test_frames_and_photographs_lie_apart(config: TrainConfig, photographs: Path, other: str) -> None:
+    sources = {"clean": photographs.parent / "other", "frames": photographs}
+    shutil.copytree(photographs, sources["clean"])
+    with pytest.raises(UsageError, match="one lies in the other"):
+        Material.open(config, **(sources | {other: photographs / "deeper"}))
+    with pytest.raises(UsageError, match="one lies in the other"):
+        Material.open(config, clean=photographs, frames=photographs / "deeper")
