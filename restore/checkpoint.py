@@ -23,7 +23,7 @@ _NAME = re.compile(r"(checkpoint|stable)-(\d{8,})\.pt(?:\.(\d+)of(\d+))?")
 def save_checkpoint(
     run_dir: Path, state: dict[str, Any], *, kind: str = "checkpoint", max_bytes: int | None = None
 ) -> Path:
-    """Write `KIND-STEP.pt` and remove all but the last two of its kind.
+    """Write `KIND-STEP.pt`; of earlier ones of its kind, pieces of killed runs among them, the last whole one stays.
 
     Args:
         run_dir: folder of the run.
@@ -50,17 +50,18 @@ def save_checkpoint(
         written = [path.with_name(f"{path.name}.{index + 1}of{num}") for index in range(num)]
         for index, piece in enumerate(written):
             write_atomically(piece, content[index * max_bytes : (index + 1) * max_bytes])
-    earlier = [old for old in list_checkpoints(run_dir, kind) if step_of(old) < state["step"]]
-    for old in earlier[: 1 - NUM_KEPT]:
-        _remove(old)
+    kept = [old for old in list_checkpoints(run_dir, kind) if step_of(old) < state["step"]][1 - NUM_KEPT :]
+    for old in _named(run_dir, kind):
+        if step_of(old) < state["step"] and old not in kept:
+            _remove(old)
     for stale in {path, *_all_pieces(path)}.difference(written):  # of the same step, cut in another way
         stale.unlink(missing_ok=True)
     return path
 
 
 def discard_later(run_dir: Path, step: int) -> None:
-    """Remove the checkpoints after a step: the run goes on from there."""
-    for path in list_checkpoints(run_dir):
+    """Remove the checkpoints after a step, whole or not: the run goes on from there."""
+    for path in _named(run_dir, "checkpoint"):
         if step_of(path) > step:
             _remove(path)
 
@@ -95,12 +96,17 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
 
 def list_checkpoints(run_dir: Path, kind: str = "checkpoint") -> list[Path]:
     """Return the checkpoints of a run, oldest first, those in pieces by the name of the whole."""
+    return [path for path in _named(run_dir, kind) if path.exists() or _complete_pieces(path)]
+
+
+def _named(run_dir: Path, kind: str) -> list[Path]:
+    """Return the checkpoints of which there is anything, oldest first, by the name of the whole."""
     wholes = {
         path.with_name(f"{found[1]}-{found[2]}.pt")
         for path in run_dir.glob(f"{kind}-*.pt*")
         if (found := _NAME.fullmatch(path.name))
     }
-    return sorted((path for path in wholes if path.exists() or _complete_pieces(path)), key=step_of)
+    return sorted(wholes, key=step_of)
 
 
 def _open(path: Path) -> io.BytesIO:

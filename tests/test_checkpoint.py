@@ -113,6 +113,20 @@ def test_what_came_later_can_be_discarded(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000008.pt", "checkpoint-00000010.pt"]
 
 
+def test_pieces_that_a_killed_run_left_go_with_the_states_of_their_time(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step})
+    leftovers = [tmp_path / f"checkpoint-0000000{step}.pt.{piece}of3" for step, piece in ((3, 1), (3, 2), (9, 1))]
+    for leftover in leftovers:
+        leftover.write_bytes(b"a third")
+    save_checkpoint(tmp_path, {"step": 4})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-00000002.pt", "checkpoint-00000004.pt"]
+    assert [leftover.exists() for leftover in leftovers] == [False, False, True]  # the last may be on its way here
+    discard_later(tmp_path, 4)
+    assert not leftovers[2].exists()
+    assert load_checkpoint(tmp_path) == {"step": 4}
+
+
 def test_an_earlier_state_is_kept_beside_later_ones(tmp_path: Path) -> None:
     for step in (8, 9, 3):
         save_checkpoint(tmp_path, {"step": step})
