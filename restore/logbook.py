@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Logbook:
 
 def draw_curves(log: Path, target: Path) -> None:
     """Draw loss, validation PSNR and learning rate against minutes of training, where a log holds them."""
-    records = list(_records(log))
+    records = read_log(log)
     last_minute = max((record["minutes"] for record in records if "minutes" in record), default=0.0)
     panels = []
     for key, label in (("loss", "loss"), ("validation_psnr_db", "validation PSNR, dB"), ("lr", "learning rate")):
@@ -94,10 +94,17 @@ def draw_curves(log: Path, target: Path) -> None:
     picture.save(target)
 
 
-def _records(log: Path) -> Iterator[dict[str, Any]]:
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """Return the records of a `log.jsonl`; lines that a full disk or a power cut left half are passed over.
+
+    Raises:
+        OSError: as the system says it.
+    """
+    records = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):  # a line that a full disk or a power cut left half
-            yield json.loads(line)
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def line_plot(

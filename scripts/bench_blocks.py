@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore.config import load_config
+from restore.logbook import read_log
 from restore.models.blocks import LKABlock, NAFBlock
 from restore.models.deformable import DeformableDepthwiseConv2d
 from restore.models.layers import ACTIVATIONS
@@ -185,8 +186,8 @@ def psnr_after_training(stage: Stage, data: Path, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as run:
         torch.manual_seed(0)
         train(config, Material.open(config, clean=data), Path(run))
-        log = (Path(run) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    checkpoints = [record for record in map(json.loads, log) if record["event"] == "checkpoint"]
+        log = read_log(Path(run) / "log.jsonl")
+    checkpoints = [record for record in log if record["event"] == "checkpoint"]
     return float(checkpoints[-1]["validation_psnr_db"])
 
 

@@ -10,7 +10,6 @@ as it does for a user, in one process and in one on each core, with samples draw
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from restore.config import TrainConfig, load_config
 from restore.distributed import number_of_processes
+from restore.logbook import read_log
 from restore.losses import charbonnier_loss
 from restore.models import PRESETS, NAFNet
 from restore.optim import build_muon
@@ -124,8 +124,8 @@ def running(settings: list[str], data: Path, seconds: float, options: list[str])
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        log = (Path(run) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [record for record in map(json.loads, log) if record["event"] == "progress"]
+        log = read_log(Path(run) / "log.jsonl")
+    records = [record for record in log if record["event"] == "progress"]
     return records[-1]["images_per_second"], records[-1]["waiting_share"]
 
 

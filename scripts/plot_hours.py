@@ -12,14 +12,13 @@ from there, its line begins anew.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from restore.logbook import Point, line_plot
+from restore.logbook import Point, line_plot, read_log
 
 SIZE = (1000, 560)  # pixels
 
@@ -64,14 +63,14 @@ def read_lines(
 
     Raises:
         OSError: a log cannot be read.
-        ValueError: one is not JSON, or none holds a validation.
+        ValueError: none holds a validation.
     """
     key = f"validation_{what.lower()}_db"
     lines: dict[str, list[list[Point]]] = {}
     offset = 0.0
     for run in runs:
         path = run / "log.jsonl" if run.is_dir() else run
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        records = read_log(path)
         found = [
             (offset + record["minutes"] / 60, record[key])
             for record in records

@@ -866,7 +866,9 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
             {"event": "checkpoint", "minutes": m, "validation_psnr_db": 30 + m / 60, "validation_gain_db": m / 60}
             for m in numbers
         ]
-        (tmp_path / name / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+        half = '{"event": "checkpoint", "minutes": 9, "validation_psn'  # as a power cut leaves it
+        lines = [half, *(json.dumps(record) for record in records)]
+        (tmp_path / name / "log.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     runs = [tmp_path / "one", tmp_path / "two"]
     apart = plot_hours.read_lines(runs)
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
