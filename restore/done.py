@@ -170,9 +170,9 @@ def _open(path: Path, mode: str) -> IO[bytes]:
 
 def _checksum(paths: Sequence[Path]) -> str | None:
     """Return the sha256 of the contents of files, one after the other; None where one cannot be read."""
-    if not all(path.is_file() for path in paths):  # to open a pipe waits for who writes to it
-        return None
     try:
+        if not all(path.is_file() for path in paths):  # to open a pipe waits for who writes to it
+            return None
         return sha256_of(*paths)
     except OSError:
         return None

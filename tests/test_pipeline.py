@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from torch import nn
 
 from restore import pipeline
 from restore.cli.run import Run
+from restore.done import DoneRecords
 from restore.errors import DeviceError, OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
 from restore.images.opencv import cv2
@@ -49,6 +51,23 @@ def test_pictures_that_are_gone_when_their_turn_comes_are_named(plan: Plan, tmp_
     assert len(failed) >= 2  # some were read ahead
     assert all("No such file or directory" in str(result.message) for result in failed)
     assert all(str(result.source) in str(result.message) for result in failed)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_picture_that_may_not_be_looked_at_leaves_the_others(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if path.name == "1.png":
+            raise OSError(code, os.strerror(code), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    results = list(process_files(plan, unchanged, FileOptions(), DoneRecords(tmp_path / "out", {})))
+    assert [result.source.name for result in results if result.status is FileStatus.FAILED] == ["1.png"]
+    assert os.strerror(code) in str(results[1].message)
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65501), (".webp", 16384)])
