@@ -188,6 +188,7 @@ class Restorer:
                 come back as they were, since the network fails there: rare pictures drive its gates beyond all bounds.
 
         Raises:
+            TypeError: the image is neither an array nor a tensor.
             ValueError: another shape or depth, or a sigma or strength outside [0,1].
             UsageError: this network cannot be told the noise level.
             ImageError: not enough memory for this picture; or the network makes nothing but NaN of a tile.
@@ -482,12 +483,13 @@ def _as_given(restored_NCHW: Tensor, image: Image) -> Image:
 
 def _as_batch(image: Array | Tensor) -> Tensor:
     """See a picture as (N,C,H,W), copied only where torch cannot take it as it lies."""
-    image = image.detach() if isinstance(image, Tensor) else np.asarray(image)  # nothing here is trained
+    if not isinstance(image, Tensor | np.ndarray):  # Pillow's pictures may hold numbers of a palette
+        raise TypeError(f"expected an array or a tensor, got {type(image).__name__}; make one of it, such as by NumPy")
     depth = str(image.dtype).removeprefix("torch.") if isinstance(image, Tensor) else image.dtype.name
     if depth not in _DEPTHS:
         raise ValueError(f"expected float32, uint8 or uint16, got {depth}")
     if isinstance(image, Tensor):
-        batch = image if image.ndim == 4 else image[None]
+        batch = (image if image.ndim == 4 else image[None]).detach()  # nothing here is trained
     else:
         array = np.require(image, image.dtype.newbyteorder("="), ["C", "W"])
         batch = torch.from_numpy(array)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from restore import inference
@@ -411,8 +412,9 @@ def test_other_depths_and_strengths_are_refused() -> None:
         Restorer(Identity())(np.zeros((4, 4), np.float64))
     with pytest.raises(ValueError, match="object"):
         Restorer(Identity())(np.zeros((4, 4), object))
-    with pytest.raises(ValueError, match="float64"):
-        Restorer(Identity())([[0.5, 0.5], [0.5, 0.5]])  # type: ignore[type-var]
+    for other in ([[0.5, 0.5], [0.5, 0.5]], Image.new("P", (4, 4))):
+        with pytest.raises(TypeError, match=f"expected an array or a tensor, got {type(other).__name__}"):
+            Restorer(Identity())(other)  # type: ignore[type-var]
     with pytest.raises(ValueError, match="strength"):
         Restorer(Identity())(np.zeros((4, 4), np.float32), strength=1.5)
 
