@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from restore.ensemble import ENSEMBLES, mean_over_views
 from restore.errors import DeviceError, ImageError, UsageError
-from restore.memory import free_memory, is_out_of_memory, keep_freed_memory
+from restore.memory import free_memory, give_back_freed_memory, is_out_of_memory, keep_freed_memory
 from restore.models import NAFNet
 from restore.models.layers import enlarged, halved, mirrored_to_multiple
 from restore.tiling import Tiling, restore_strips
@@ -270,7 +270,7 @@ class Restorer:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # only here, behind the error and its traceback, is the memory free again that the attempt took
+            give_back_freed_memory()  # only behind the error, whose traceback holds what the attempt took
             if size <= MIN_TILE:
                 self._check_memory_for_a_tile()
                 told = f"not enough memory for this picture, even in tiles of {size} pixels"

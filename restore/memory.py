@@ -80,12 +80,18 @@ def _groups(root: Path) -> Iterator[tuple[_Hierarchy, Path]]:
 
 def keep_freed_memory() -> None:
     """Let glibc keep what it frees: feature maps are large, and fetching their pages anew costs up to half the time."""
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+    _call_glibc("mallopt", -3, 2**30)  # M_MMAP_THRESHOLD
+    _call_glibc("mallopt", -1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def give_back_freed_memory() -> None:
+    """Have glibc give back what it keeps: where memory ran out, others such as oneDNN could not have it otherwise."""
+    _call_glibc("malloc_trim", 0)
+
+
+def _call_glibc(name: str, *arguments: int) -> None:
+    if sys.platform == "linux" and (function := getattr(ctypes.CDLL(None), name, None)) is not None:  # musl has none
+        function(*arguments)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

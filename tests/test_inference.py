@@ -457,9 +457,18 @@ class NeedsSmallTiles(nn.Module):
         return x
 
 
-def test_out_of_memory_halves_the_tiles() -> None:
-    picture = random_picture("uint8", 500, 500, 3)
-    np.testing.assert_array_equal(Restorer(NeedsSmallTiles(256), tile=512)(picture), picture)
+def test_out_of_memory_halves_the_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[int | str] = []
+
+    class Tells(NeedsSmallTiles):
+        def forward(self, x: Tensor) -> Tensor:
+            happened.append(x.shape[-1])
+            return super().forward(x)
+
+    monkeypatch.setattr(inference, "give_back_freed_memory", lambda: happened.append("given back"))
+    picture = random_picture("uint8", 200, 1000, 3)
+    np.testing.assert_array_equal(Restorer(Tells(256), tile=1000)(picture), picture)
+    assert happened[:5] == [1000, "given back", 512, "given back", 256]
 
 
 def test_out_of_memory_at_the_smallest_tile_is_said() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,3 +72,30 @@ def test_the_smallest_of_what_is_left_counts(tmp_path: Path, files: dict[str, ob
 
 def test_this_system_has_some() -> None:
     assert free_memory() > 0
+
+
+FREES_AND_GIVES_BACK = """
+from pathlib import Path
+from restore.memory import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0])
+
+keep_freed_memory()
+before = resident()
+block = bytearray(2**28)
+block = None
+print(resident() - before)
+give_back_freed_memory()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_freed_memory_is_kept_until_it_is_given_back() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", FREES_AND_GIVES_BACK], capture_output=True, text=True, check=True
+    )  # a process of its own, since the setting stays
+    kept, left = map(int, finished.stdout.split())
+    assert kept > 2**27
+    assert left < 2**26
