@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from restore.errors import ImageError
 from restore.images.directories import TagBlock
 from restore.images.iptc import profile_segments, without_thumbnails
-from restore.images.photo import JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_TEXTS
+from restore.images.photo import COPY_AGAIN, JPEG_COMMENT, PHOTOSHOP, PNG_COLOR_CHUNKS, PNG_TEXTS
 
 EXIF_PREFIX = b"Exif\0\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -87,14 +87,14 @@ def read_png_header(data: bytes) -> Header:
         ImageError: there is no whole header, or a chunk that matters is damaged.
     """
     if len(data) < 33 or data[12:16] != b"IHDR":
-        raise ImageError("it is truncated within its header; copy it again from its source")
+        raise ImageError(f"it is truncated within its header; {COPY_AGAIN}")
     width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
     header = Header(width, height, channels={0: 1, 4: 2, 6: 4}.get(color_type, 3))
     header.is_truncated = True
     raw_profiles: dict[bytes, tuple[bytes, bytes]] = {}
     for kind, content, is_sound in _png_chunks(data):
         if not is_sound and not kind[0] & 0x20:  # a critical chunk
-            raise ImageError("its data are damaged (wrong checksum); copy it again from its source")
+            raise ImageError(f"its data are damaged (wrong checksum); {COPY_AGAIN}")
         is_whole = kind != b"tRNS" or len(content) == _TRANSPARENT_BYTES.get(color_type, len(content))
         if not (is_sound and is_whole):
             header.warnings.append(f"the damaged part {kind.decode('latin-1')!r} was left out")
@@ -229,7 +229,7 @@ def read_jpeg_header(data: bytes) -> Header:
     segments = without_thumbnails([content for name, content in header.parts if name == PHOTOSHOP])
     header.parts = [part for part in header.parts if part[0] != PHOTOSHOP] + [(PHOTOSHOP, part) for part in segments]
     if not header.channels:
-        raise ImageError("it is truncated within its header; copy it again from its source")
+        raise ImageError(f"it is truncated within its header; {COPY_AGAIN}")
     return header
 
 

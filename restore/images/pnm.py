@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from restore.errors import ImageError
-from restore.images.photo import TRUNCATED, Pixels
+from restore.images.photo import COPY_AGAIN, TRUNCATED, Pixels
 
 _NUMBER = re.compile(rb"(?:\s|#[^\n]*\n)*(\d{1,9})")
 _COMMENT = re.compile(rb"#[^\n]*")
@@ -30,7 +30,7 @@ def read_pnm_header(data: bytes) -> tuple[int, int, int, int]:
     while len(numbers) < (2 if data[1:2] in b"14" else 3):
         match = _NUMBER.match(data, position)
         if match is None:
-            raise ImageError("its header is damaged; copy the file again from its source")
+            raise ImageError(f"its header is damaged; {COPY_AGAIN}")
         numbers.append(int(match[1]))
         position = match.end()
     width, height, maximum = (*numbers, 1)[:3]
@@ -72,7 +72,7 @@ def read_pnm(data: bytes, *, allow_truncated: bool = False) -> tuple[Pixels, boo
 def _plain_samples(text: bytes, *, is_bitmap: bool, maximum: int) -> Pixels:
     text = _COMMENT.sub(b"", text)
     if not _PLAIN.fullmatch(text):
-        raise ImageError("it holds something else than numbers; copy it again from its source")
+        raise ImageError(f"it holds something else than numbers; {COPY_AGAIN}")
     if is_bitmap:  # its digits need no space between them
         return 1 - (np.frombuffer(text.translate(None, b" \t\r\n\v\f"), np.uint8) & 1)
     return np.minimum(np.fromstring(text.decode("ascii"), np.int64, sep=" "), maximum)
