@@ -59,7 +59,7 @@ class TrainingDisplay:
         if event == "start":
             self._say_started(record)
         elif event == "finished":
-            self._say(self._finished(record))
+            console.say(self._finished(record))
         elif event == "progress":
             text = self._progress(record)
             self.bar.update(self.task, completed=record["progress"], description=text)
@@ -73,18 +73,20 @@ class TrainingDisplay:
                     console.warn(f"left out: {reason}")
             psnr_db, gain_db = (_number(record[f"validation_{name}_db"]) for name in ("psnr", "gain"))
             validation = f"validation {psnr_db:.2f} dB PSNR, {gain_db:+.2f} dB over the input"
-            self._say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, {validation}")
+            console.say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, {validation}")
         elif event == "rewind":
-            self._say(f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate")
+            console.say(
+                f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate"
+            )
 
     def _say_started(self, record: Mapping[str, Any]) -> None:
         if self.seeks_run:
-            self._say(f"{self.run_dir} holds no run yet: starting a new one")
+            console.say(f"{self.run_dir} holds no run yet: starting a new one")
             self.seeks_run = False
         processes = f", {record['processes']} processes" if record["processes"] > 1 else ""
         shared = "" if record["held_out_are_apart"] else " of them, since they are few"
         where = f"from step {record['step']:,}" if record["step"] else "from the start"
-        self._say(
+        console.say(
             f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}{shared}, "
             f"in {record['dtype']}{processes}"
         )
@@ -113,9 +115,6 @@ class TrainingDisplay:
             f"{self.run_dir} is finished ({record['step']:,} steps, {record['minutes']:.1f} min): "
             f"best validation {best}, weights in {self.run_dir / 'best.safetensors'}; {more}"
         )
-
-    def _say(self, message: str) -> None:
-        console.say(message)
 
 
 def _number(value: float | None) -> float:
