@@ -14,13 +14,13 @@ from rich.table import Table
 
 from restore import fetching
 from restore.cli import console, options
+from restore.cli.progress import SECONDS_BETWEEN_LINES
 from restore.errors import UsageError
 
 if TYPE_CHECKING:
     from restore.weights import WeightsInfo
 
 SCHEMA_VERSION = 1
-SECONDS_BETWEEN_LINES = 5.0
 
 app = typer.Typer(
     name="models",

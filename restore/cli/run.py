@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from restore.cli import console
 from restore.cli.meanings import counted
+from restore.cli.progress import SECONDS_BETWEEN_LINES
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from restore.planning import Plan
 
 SCHEMA_VERSION = 1
-SECONDS_BETWEEN_LINES = 5.0
 
 
 class Run:
