@@ -179,20 +179,20 @@ def _table_by_condition(report: Report) -> str:
         for scores in report.scores:
             parts = [_text(scores[name].psnr_db, 2), _text(scores[name].ssim, 4)]
             cells.append(" / ".join([*parts, _text(scores[name].lpips, 4)] if report.lpips else parts))
-        rows.append([_label(report, name), *cells, *_costs(report, name)])
+        rows.append([_label(report, name), *cells, *_costs(report, name, report.scores)])
     return markdown_table([*header, *_cost_heads(report)], rows)
 
 
 def _table_before_after(report: Report, protocol: Protocol, scores: Mapping[str, Score]) -> str:
     header = [protocol.condition, "PSNR dB", "gain dB", "worst picture", "SSIM"]
     rows = []
-    scores = where_input_differs(scores)
-    for name, score in scores.items():
-        gains = [] if name == INPUT else score.gains_db(scores[INPUT])
+    counted = where_input_differs(scores)
+    for name, score in counted.items():
+        gains = [] if name == INPUT else score.gains_db(counted[INPUT])
         mean, worst = (f"{statistics.fmean(gains):+.2f}", f"{min(gains):+.2f}") if gains else (NONE, NONE)
         cells = [_text(score.psnr_db, 2), mean, worst, _text(score.ssim, 4)]
         cells += [_text(score.lpips, 4)] if report.lpips else []
-        rows.append([_label(report, name), *cells, *_costs(report, name)])
+        rows.append([_label(report, name), *cells, *_costs(report, name, [scores])])
     return markdown_table([*header, *(["LPIPS"] if report.lpips else []), *_cost_heads(report)], rows)
 
 
@@ -209,8 +209,8 @@ def _cost_heads(report: Report) -> list[str]:
     return ["s per megapixel", *(["peak MiB"] if report.memory else [])]
 
 
-def _costs(report: Report, name: str) -> list[str]:
-    seconds = [scores[name].seconds_per_megapixel for scores in report.scores]
+def _costs(report: Report, name: str, scores: Sequence[Mapping[str, Score]]) -> list[str]:
+    seconds = [of_protocol[name].seconds_per_megapixel for of_protocol in scores]
     cells = [_text(_mean(seconds), 3)]
     return [*cells, _text(report.memory.get(name), 0)] if report.memory else cells
 

@@ -11,20 +11,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import compare_recipes
 import cv2
 import demo
+import evaluate as evaluating
 import numpy as np
 import peers
 import plot_hours
 import protocols
 import publish_weights
 import pytest
+import score_tables
 import torch
 import train_demo
 import weight_cards
@@ -35,6 +38,7 @@ from blur_kernels import main as blur_kernels
 from blur_light import mean_shift
 from blur_paths import drawn_paths, statistics_of
 from blur_paths import main as blur_paths
+from contact_sheet import most_detailed
 from evaluate import evaluate as evaluate_methods
 from evaluate import main as evaluate
 from PIL import Image
@@ -43,7 +47,7 @@ from safetensors.torch import load_file
 from restore import weights
 from restore.config import load_config
 from restore.degradations import Chain, convolve, gaussian_blur, gaussian_noise, generator_for
-from restore.errors import UsageError
+from restore.errors import ImageError, UsageError
 from restore.images import read_photo, write_photo
 from restore.models.nafnet import NAFNet, NAFNetConfig, Stage, half_resolution_net
 from restore.types import Task
@@ -235,6 +239,100 @@ def test_the_times_are_medians_per_megapixel_and_gains_those_over_the_input(smal
     assert better.gains_db(replace(better, pictures=(pictures[2],) * 3)) == [10, 7, 0]
 
 
+def pictures_of(*pixels: tuple[float, float], sigma: float | None = None) -> protocols.Protocol:
+    """A set of flat pictures, each of one value before it was degraded and after."""
+
+    def samples() -> Iterator[protocols.Sample]:
+        for index, values in enumerate(pixels):
+            reference, degraded = (np.full((12, 16, 3), value, np.float32) for value in values)
+            yield protocols.Sample(str(index), reference, degraded, 0.1)
+
+    condition, task = ("blur → sharp", Task.DEBLUR) if sigma is None else (f"σ {sigma:g}", Task.DENOISE)
+    return protocols.Protocol("flat", condition, "made flat", task, sigma, samples)
+
+
+def test_what_comes_back_is_scored_as_a_file_of_8_bits_holds_it() -> None:
+    calls: list[float] = []
+
+    def nearly(degraded: protocols.Pixels, sigma: float) -> protocols.Pixels:
+        calls.append(sigma)
+        return np.where(degraded < 0.5, np.float32(-0.3), np.float32(200.4 / 255))
+
+    found = evaluate_methods({"nearly": nearly}, pictures_of((0.0, 0.1), (200 / 255, 0.9), (201 / 255, 0.9)))
+    assert [score.psnr_db for score in found["nearly"].pictures] == pytest.approx([np.inf, np.inf, 48.13], abs=0.01)
+    assert found["input"].pictures[0].psnr_db == pytest.approx(-20 * np.log10(26 / 255), abs=0.01)
+    assert calls == [0.1] * 4  # the first call does not count
+
+
+@pytest.mark.parametrize(("threads", "clock"), [(["--threads", "1"], "process_time"), ([], "perf_counter")])
+def test_one_thread_is_timed_by_the_processor_and_several_by_the_clock(
+    threads: list[str], clock: str, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(evaluating, "time", SimpleNamespace(process_time=int, perf_counter=int))
+    monkeypatch.setattr(evaluating.time, clock, lambda: next(ticks))
+    monkeypatch.setattr(evaluating, "document", lambda report: vars(report.scores[0]["OpenCV NLM"].pictures[0]))
+    report = small / "scores.json"
+    arguments = ["--peer", "OpenCV NLM", "--folder", str(small), "--limit", "1", "--sigma", "25", "--lpips", "none"]
+    assert evaluate([*arguments, *threads, "--json", str(report)]) == 0
+    assert json.loads(report.read_text())["seconds_per_megapixel"] == 1e6 / (96 * 128)
+
+
+def scored(model: str, *pictures: tuple[float, float, float, float | None]) -> score_tables.Score:
+    """PSNR, SSIM, LPIPS and seconds of each picture."""
+    return score_tables.Score(
+        model, tuple(score_tables.PictureScore(str(index), *values) for index, values in enumerate(pictures))
+    )
+
+
+def report_of(
+    sets: list[protocols.Protocol], scores: list[list[score_tables.Score]], **changes: Any
+) -> score_tables.Report:
+    report = score_tables.Report(
+        protocols=sets,
+        scores=[{score.model: score for score in of_set} for of_set in scores],
+        memory={},
+        left_out={},
+        lpips=None,
+        ours=["net"],
+        told=False,
+        ensemble=None,
+        clock="by the sun",
+        hardware="abacus",
+    )
+    return replace(report, **changes)
+
+
+def test_the_table_of_pairs_has_means_gains_and_the_worst_of_those_that_differ() -> None:
+    before = scored("input", (20, 0.5, 0.4, None), (30, 0.7, 0.3, None), (np.inf, 1.0, 0.0, None))
+    after = scored("net", (25, 0.6, 0.2, 1), (29, 0.9, 0.1, 2), (40, 0.99, 0.01, 9))
+    slower = scored("net", (26, 0.6, 0.2, 3), (34, 0.9, 0.1, 3), (40, 0.99, 0.01, 3))
+    report = report_of([pictures_of((0.5, 0.4))] * 2, [[before, after], [before, slower]])
+    report = replace(report, memory={"net": 123.4}, lpips="with a ruler", ensemble=4)
+    lines = score_tables.markdown(report).splitlines()
+    assert [line for line in lines if line.startswith("| net")] == [
+        "| net, 4 orientations | 27.00 | +2.00 | -1.00 | 0.7500 | 0.1500 | 2.000 | 123 |",
+        "| net, 4 orientations | 30.00 | +5.00 | +4.00 | 0.7500 | 0.1500 | 3.000 | 123 |",
+    ]
+    assert lines.count("| input | 25.00 | – | – | 0.6000 | 0.3500 | – | – |") == 2
+    assert any("1 of 3 pictures of input" in line for line in lines)
+    assert any("a picture of 16×12" in line for line in lines)
+    first, _ = (entry for entry in score_tables.document(report)["scores"])
+    figures = {"psnr_db": 27, "gain_db": 2, "worst_gain_db": -1, "ssim": 0.75, "lpips": 0.15, "peak_mib": 123.4}
+    assert {key: first[key] for key in figures} == pytest.approx(figures)
+    assert (first["seconds_per_megapixel"], first["num_identical"]) == (2, 0)
+
+
+def test_the_table_of_noise_levels_has_one_time_for_all() -> None:
+    levels = [pictures_of((0.5, 0.4), sigma=sigma) for sigma in (15, 50)]
+    scores = [[scored("net", (psnr_db, 0.9, 0.1, seconds))] for psnr_db, seconds in ((32, 1), (28, 2))]
+    inputs = scored("input", (20, 0.5, 0.4, None))
+    report = report_of(levels, [[inputs, *of_level] for of_level in scores])
+    assert "| net, blind | 32.00 / 0.9000 | 28.00 / 0.9000 | 1.500 |" in score_tables.markdown(report).splitlines()
+    told = score_tables.markdown(replace(report, told=True, lpips="with a ruler")).splitlines()
+    assert "| net, told σ | 32.00 / 0.9000 / 0.1000 | 28.00 / 0.9000 / 0.1000 | 1.500 |" in told
+
+
 def test_chains_degrade_a_folder_and_say_how(small: Path) -> None:
     chain = Chain.model_validate({"steps": [{"kind": "gaussian-blur", "sigma": [1, 2]}, JPEG]})
     protocol = protocols.chained(small, chain, limit=1)
@@ -301,8 +399,17 @@ def test_blur_paths_names_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     assert str(tmp_path) in capsys.readouterr().err
 
 
+def test_pairs_tell_the_strength_of_what_was_done_to_each(pairs: Callable[[str, str], Path]) -> None:
+    (sample,) = protocols.pairs(pairs("clean", "noisy"), limit=1).samples()
+    assert sample.name == "101085"
+    assert sample.sigma == pytest.approx(np.sqrt(np.mean((sample.degraded - sample.reference) ** 2)), rel=1e-4)
+
+
 def test_unequal_pairs_are_refused(pairs: Callable[[str, str], Path], small: Path) -> None:
     folder = pairs("clean", "noisy")
+    shutil.copy(folder / "clean" / "101085.png", folder / "noisy" / "102061.png")
+    with pytest.raises(ImageError, match=r"102061\.png: has another size"):
+        list(protocols.pairs(folder).samples())
     (folder / "noisy" / "102061.png").unlink()
     with pytest.raises(UsageError, match="102061"):
         list(protocols.pairs(folder).samples())
@@ -471,6 +578,7 @@ def test_publish_ships_once_and_keeps_what_a_card_says(
         assert part in text
     document = weights.read_info(shipped / "denoise-fast.safetensors").document
     assert [result["sigma"] for result in document["scores"]["results"]] == [15, 25, 50]
+    assert all(result["told_psnr_db"] != result["psnr_db"] for result in document["scores"]["results"])
     assert document["scores"]["real"]["num_pictures"] == 2
     assert document["scores"]["clean"]["num_identical"] == 0
     assert document["degradation"].startswith("75 %: Gaussian noise")
@@ -675,6 +783,10 @@ def test_the_shares_of_degradations_count_the_frames_of_videos() -> None:
     assert [int(share) for share in re.findall(r"([0-9]+) %: ", told)] == [45, 41, 14]
     assert "45 %: the mean of 1–9 frames of a video, 1 to 2 apart (80 % not in linear light)" in told
     assert weight_cards.describe_degradations(config).startswith("75 %: nothing; 25 %: nothing; 10 % of the samples")
+    training = {"training": {"config": config, "photographs": {"gb82": 3}}}
+    shipped = weight_cards.describe(training, {}, {"clean": Path("photographs"), "frames": Path("videos")})
+    assert shipped["degradation"] == told
+    assert weight_cards.describe(training, {}, {"clean": Path("photographs")})["degradation"] != told
 
 
 @pytest.mark.parametrize(
@@ -767,11 +879,56 @@ def test_pictures_that_equal_their_references_are_told_and_left_out_for_all(
         assert len(entry["pictures"]) == 2
 
 
+def test_a_card_shows_every_score_in_its_place() -> None:
+    before = {"folder": "gopro", "num_pictures": 4, "input_psnr_db": 26.851, "input_ssim": 0.85, "input_lpips": 0.25}
+    scores = {
+        "benchmark": "of the card",
+        "results": [{"sigma": 25, "psnr_db": 31.25, "told_psnr_db": 31.374, "ssim": 0.875, "lpips": 0.125}],
+        "real": before | {"psnr_db": 28.126, "ssim": 0.875, "worst_gain_db": -0.125, "protocol": "as they are"},
+        "patterns": before | {"psnr_db": 30, "worst_gain_db": 1, "num_unchanged": 2, "protocol": "as drawn"},
+    }
+    text = "\n".join(weight_cards._figures(scores)).splitlines()
+    assert "| 25 | 31.25 | 31.37 | 0.8750 | 0.1250 |" in text
+    assert "Protocol: of the card." in text
+    assert text.count("| before | 26.85 | 0.8500 | 0.2500 |") == 2
+    assert "| after | 28.13 | 0.8750 | – |" in text
+    assert "The worst picture changes by -0.12 dB. Protocol: as they are." in text
+    untouched = "2 are left as they were, since the network fails on them"
+    assert f"The worst picture changes by +1.00 dB; {untouched}. Protocol: as drawn." in text
+    assert text[-1].startswith("LPIPS: ")
+
+
+def test_a_card_tells_short_and_long_trainings_by_one_process() -> None:
+    training = {"steps": 12345, "minutes": 100, "threads": 1, "config": {"seed": 7}}
+    assert weight_cards._effort(training) == "12,345 steps in 100 minutes on 1 thread(s), seed 7"
+    longer = weight_cards._effort({**training, "minutes": 186, "processes": 1, "validation_psnr_db": 31.006})
+    assert longer.startswith("12,345 steps in 3.1 hours on 1 thread(s), seed 7; 31.01 dB on held-out patches")
+
+
 def test_a_card_says_how_many_clean_pictures_come_out_as_they_were() -> None:
     scores = {"clean": {"folder": "cbsd68", "psnr_db": 70.0, "num_identical": 3}}
     assert weight_cards._figures(scores) == [
         "Pictures of cbsd68 that need nothing come out at 70.00 dB of themselves, 3 of them as they were."
     ]
+
+
+def test_the_worst_and_the_untouched_pictures_are_recorded() -> None:
+    undone = {0.375: 0.5, 0.625: 0.75, 0.25: 0.25, 0.125: 0.0}  # two restored, one left as it was, one harmed
+
+    def method(degraded: protocols.Pixels, _: float) -> protocols.Pixels:
+        return np.full_like(degraded, undone[float(degraded[0, 0, 0])])
+
+    pixels = [(0.52, 0.375), (0.73, 0.625), (0.3, 0.25), (0.25, 0.125)]
+    found = publish_weights.before_and_after(method, pictures_of(*pixels))
+    assert found["worst_gain_db"] == pytest.approx(20 * np.log10(32 / 64), abs=0.2)
+    assert found["num_unchanged"] == 1
+
+
+def test_renewing_asks_for_every_score_that_there_was() -> None:
+    had = {"results": [{"psnr_db": 1, "lpips": 1}], "clean": {"psnr_db": 1, "ssim": 1}}
+    has = {"results": [{"psnr_db": 1}], "clean": {"psnr_db": 1}}
+    lost = publish_weights._names_of(had) - publish_weights._names_of(has)
+    assert lost == {"results lpips", "clean ssim"}
 
 
 def test_before_and_after_are_means_over_the_same_pictures(nearly: Path) -> None:
@@ -799,11 +956,23 @@ def test_publish_stores_float32_where_half_precision_costs_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert not list(shipped.iterdir())
-    monkeypatch.setattr(publish_weights, "score", lambda *_, **__: {"results": [{"psnr_db": 31.0}]})
-    for cost, precision in ((0.01, "half"), (-1.0, "full")):
-        monkeypatch.setattr(publish_weights, "HALF_PRECISION_COST_DB", cost)
-        assert publish_weights.main([str(run), "--folder", str(small), "--dry-run", "--limit", "1"]) == 0
+    stored: set[torch.dtype] = set()
+
+    def score(path: Path, *_: object, **__: object) -> dict[str, Any]:
+        stored.update(tensor.dtype for tensor in load_file(path).values())
+        return {"results": [{"psnr_db": 31.0}]}
+
+    monkeypatch.setattr(publish_weights, "score", score)
+    arguments = [str(run), "--folder", str(small), "--limit", "1"]
+    for half_db, precision, dtype in ((30.995, "half", torch.float16), (30.9, "full", torch.float32)):
+        found = {"full": SimpleNamespace(psnr_db=31.0), "half": SimpleNamespace(psnr_db=half_db)}
+        monkeypatch.setattr(publish_weights, "evaluate", lambda *_, found=found: found)
+        stored.clear()
+        assert publish_weights.main([*arguments, "--dry-run"]) == 0
         assert f"denoise-fast.safetensors in {precision} precision, and its card" in capsys.readouterr().out
+        assert stored == {dtype}  # what ships is scored
+    with pytest.raises(SystemExit):
+        publish_weights.main(arguments)  # a limit decides nothing
 
 
 def test_weights_that_harm_a_real_picture_do_not_deblur() -> None:
@@ -812,19 +981,22 @@ def test_weights_that_harm_a_real_picture_do_not_deblur() -> None:
     scores["real"]["worst_gain_db"] = -0.1
     assert publish_weights.refuse(scores, None, "real", Task.DEBLUR) is None
     assert "stay" in str(publish_weights.refuse(scores, {"real": {"psnr_db": 30.0}}, "real", Task.DEBLUR))
+    harmful = {"real": {**scores["real"], "worst_gain_db": -0.3}}
+    assert publish_weights.refuse(harmful, None, "real", Task.DENOISE) is None
     scores["clean"]["psnr_db"] = 37.9
     assert "sharp pictures come out at 37.90 dB" in str(publish_weights.refuse(scores, None, "real", Task.DEBLUR))
 
 
 @pytest.mark.parametrize(
     ("psnr_db", "num_failures", "ships"),
-    [(31.01, 5, True), (31.0, 5, False), (30.96, 4, True), (30.96, 5, False), (30.94, 0, False)],
+    [(31.01, 5, True), (31.0, 5, False), (30.96, 4, True), (31.01, 6, True), (30.96, 5, False), (30.94, 0, False)],
 )
 def test_weights_that_fail_less_often_may_score_a_little_less(
     psnr_db: float, num_failures: int, *, ships: bool
 ) -> None:
     def scores(psnr_db: float, num_unchanged: int) -> dict[str, Any]:
-        return {"results": [{"psnr_db": psnr_db}], "patterns": {"num_unchanged": num_unchanged}}
+        results = [{"psnr_db": psnr_db + more} for more in (3, 1, -4)]  # their mean decides
+        return {"results": results, "patterns": {"num_unchanged": num_unchanged}}
 
     verdict = publish_weights.refuse(scores(psnr_db, num_failures), scores(31.0, 5), "gaussian", Task.DENOISE)
     assert (verdict is None) is ships
@@ -844,15 +1016,20 @@ def test_before_after_shows_pairs_and_names_what_is_missing(
     pairs: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--pairs", str(pairs("sharp", "blur")), "--crop", "48", "--out", str(tmp_path / "sheet.png")]
-    assert before_after(arguments) == 0
-    reference = read_photo(tmp_path / "sharp-blur" / "sharp" / "102061.png").pixels
+    references = {
+        name: read_photo(tmp_path / "sharp-blur" / "sharp" / f"{name}.png").pixels for name in ("101085", "102061")
+    }
+    top, left = most_detailed(references["101085"] / np.float32(255), 48)
+    places = {  # as asked for, and where it lies: the last is moved into the picture
+        "102061:10:12": ("102061", 12, 10),
+        "101085": ("101085", top, left),
+        "101085:100:90": ("101085", 48, 80),
+    }
+    assert before_after([*arguments, "--places", *places]) == 0
     shown = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert any(
-        np.array_equal(shown[y : y + 48, x : x + 48], reference[top : top + 48, left : left + 48])
-        for y, x in [(2 * 10 + 48 + 2 * 24 + 24, 10 + 3 * 170)]
-        for top in range(reference.shape[0] - 47)
-        for left in range(reference.shape[1] - 47)
-    )
+    for row, (name, top, left) in enumerate(places.values()):
+        y, x = 10 + 24 + row * (10 + 48 + 2 * 24), 10 + 3 * 170
+        np.testing.assert_array_equal(shown[y : y + 48, x : x + 48], references[name][top : top + 48, left : left + 48])
     assert before_after([*arguments, "--places", "nobody"]) == 1
     assert "--places nobody" in capsys.readouterr().err
 
@@ -874,6 +1051,10 @@ def test_plot_hours_reads_logs_in_pieces_and_joins_runs(tmp_path: Path) -> None:
     assert apart["one"] == [[(0.5, 30.5), (1.0, 31.0), (1.5, 31.5)], [(0.75, 30.75), (1.25, 31.25)]]
     assert plot_hours.read_lines(runs, joined=True)["two"] == [[(2.25, 31.0)]]
     assert plot_hours.read_lines(runs, "gain")["two"] == [[(1.0, 1.0)]]
+    assert plot_hours.read_lines(runs, from_db=31.0) == {
+        "one": [[(1.0, 31.0), (1.5, 31.5)], [(1.25, 31.25)]],
+        "two": [[(1.0, 31.0)]],
+    }
     (tmp_path / "again" / "one").mkdir(parents=True)
     shutil.copy(tmp_path / "two" / "log.jsonl", tmp_path / "again" / "one")
     namesakes = plot_hours.read_lines([tmp_path / "one", tmp_path / "again" / "one"])
@@ -1005,6 +1186,40 @@ def test_compare_recipes_times_the_steps_of_every_patch_size(monkeypatch: pytest
     monkeypatch.setattr(compare_recipes, "_seconds_a_step", lambda _, stage, __: seconds[stage.size])
     material: Any = None
     assert compare_recipes.num_steps(recipe, material, 50) == 100  # a quarter of them at 0.2 s, the others at 0.6 s
+
+
+def test_compare_recipes_takes_the_median_of_the_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_config("denoise-fast")
+    seconds = [100, 50, *([2] * 5), *([30] * 4)]  # 2 that do not count, 9 that do
+
+    def train(trial: Any, *_: object, should_stop: Callable[[], bool]) -> None:
+        assert [stage.size for stage in trial.patches] == [recipe.patches[-1].size]
+        while not should_stop():
+            clock.append(clock[-1] + seconds[len(clock) - 1])
+
+    clock = [0.0]
+    monkeypatch.setattr(compare_recipes, "train", train)
+    monkeypatch.setattr(compare_recipes, "time", SimpleNamespace(process_time=lambda: clock[-1]))
+    material: Any = None
+    assert compare_recipes._seconds_a_step(recipe, recipe.patches[-1], material) == 2
+    assert len(clock) == 1 + len(seconds)
+
+
+def test_compare_recipes_shows_means_and_the_worst(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = scored("input", (20, 0.5, 0.4, None), (30, 0.7, 0.3, None))
+    after = scored("restored", (25, 0.6, 0.2, 1), (29, 0.9, 0.1, 2))
+    monkeypatch.setattr(compare_recipes, "our_method", lambda _: None)
+    monkeypatch.setattr(compare_recipes, "pairs", lambda *_: "pairs")
+    found = {"pairs": {"input": before, "restored": before}}
+    monkeypatch.setattr(
+        compare_recipes, "evaluate", lambda _, made: found.get(made, {"input": before, "restored": after})
+    )
+    assert compare_recipes._scores(Task.DEBLUR, tmp_path, 1) == ["+2.000", "-1.000", "+0.000", "+0.000"]
+    levels = {f"σ {sigma}": psnr_db for sigma, psnr_db in ((15, 32.0), (25, 30.0), (50, 25.0))}
+    monkeypatch.setattr(
+        compare_recipes, "evaluate", lambda _, made: {"restored": SimpleNamespace(psnr_db=levels[made.condition])}
+    )
+    assert compare_recipes._scores(Task.DENOISE, tmp_path, 1) == ["32.00", "30.00", "25.00", "29.000"]
 
 
 def test_compare_recipes_trains_and_scores(
