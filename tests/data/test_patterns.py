@@ -38,6 +38,12 @@ def test_patterns_differ_in_contrast_colour_and_period_and_repeat_themselves() -
     assert sum(_repeats(picture.mean(0)) for picture in patterns) > 45
 
 
+def test_some_patterns_keep_their_stairs_and_more_have_soft_edges() -> None:
+    patterns = [pattern(seed).flatten(1) for seed in range(60)]
+    num_hard = sum(len(torch.unique(picture, dim=1).T) <= 4 for picture in patterns)  # two colours, or twice two
+    assert 5 < num_hard < 15  # three in ten keep them, half of which lie in even light; without any soft edges 21
+
+
 def _repeats(plane: Tensor) -> bool:
     """Tell whether a few frequencies hold most of the variance."""
     spectrum = torch.fft.rfft2(plane - plane.mean()).abs().square().flatten()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from restore.degradations import Camera, demosaic, draw_camera, read_variance, to_linear, to_srgb
-from restore.degradations.camera import CAMERA_FROM_XYZ, _with_contrast, _without_contrast
+from restore.degradations.camera import _COLOURS, CAMERA_FROM_XYZ, _with_contrast, _without_contrast
 
 NEUTRAL = Camera(colours=torch.eye(3), gains=(1.0, 1.0, 1.0), exposure=1.0, contrast=0.0, phase=(0, 0))
 
@@ -61,9 +61,10 @@ def test_white_has_less_noise_than_grey() -> None:
     assert noise_of(camera, 1.0, 1e-3, 1e-5).std() < 0.2 * noise_of(camera, 0.6, 1e-3, 1e-5).std()
 
 
-@pytest.mark.parametrize("light", [0.05, 0.2, 0.6])
-def test_the_variance_of_raw_values_follows_the_light(light: float) -> None:
-    shot, read = 2e-3, 1e-4
+@pytest.mark.parametrize(
+    ("light", "shot", "read"), [(0.05, 2e-3, 1e-4), (0.6, 2e-3, 1e-4), (0.2, 2e-3, 0), (0.2, 0, 1e-4)]
+)
+def test_the_variance_of_raw_values_follows_the_light(light: float, shot: float, read: float) -> None:
     image = to_srgb(torch.full((1, 300, 300), light))
     noisy = to_linear(NEUTRAL.photograph(image, shot, read, seeded()))  # a monochrome sensor shows its raw values
     assert noisy.var().item() == pytest.approx(shot * light + read, rel=0.03)
@@ -143,6 +144,41 @@ def test_drawn_cameras_are_plausible_and_differ() -> None:
     assert any(camera.gains[0] > camera.gains[2] for camera in cameras)
     assert any(camera.gains[0] < camera.gains[2] for camera in cameras)
     assert len(CAMERA_FROM_XYZ) == 4
+
+
+def test_cameras_are_drawn_as_widely_as_is_said() -> None:
+    generator = seeded()
+    cameras = [draw_camera(generator) for _ in range(2000)]
+    red, _, blue = torch.tensor([camera.gains for camera in cameras]).unbind(1)
+    daylight, lamplight = (2.4, 1.5), (1.3, 2.8)  # red and blue
+    assert red.mean().item() == pytest.approx((daylight[0] + lamplight[0]) / 2, rel=0.02)
+    assert blue.mean().item() == pytest.approx((daylight[1] + lamplight[1]) / 2, rel=0.02)
+    red, blue = red / (daylight[0] - lamplight[0]), blue / (lamplight[1] - daylight[1])
+    beside = red + blue - (red + blue).mean()  # the line from daylight to lamplight
+    assert beside.std().item() == pytest.approx(0.12 * (red.square() + blue.square()).mean().sqrt().item(), rel=0.06)
+    darkened = torch.tensor([1 / camera.exposure for camera in cameras])
+    assert darkened.mean().item() == pytest.approx(0.8, abs=0.01)
+    assert darkened.std().item() == pytest.approx(0.1, rel=0.1)
+    assert darkened.min() < 0.6
+    contrasts = torch.tensor([camera.contrast for camera in cameras])
+    assert contrasts.min() < 0.01
+    assert contrasts.max() > 0.99
+    colours = torch.stack([camera.colours.flatten() for camera in cameras], 1)
+    shares = torch.linalg.lstsq(_COLOURS.flatten(1).T, colours).solution
+    assert shares.argmax(0).bincount(minlength=5).min() > 300  # each of the four cameras, and none
+    assert (shares.amax(0) > 0.8).float().mean() > 0.2  # often one prevails
+
+
+def test_a_sensor_reads_nothing_below_black() -> None:
+    red = noise_of(NEUTRAL, 0.0, 0.0, 1e-3)[0]
+    assert (red[0::2, 0::2] == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    assert (red[0::2, 1::2] == 0).float().mean() < 0.4  # between two pixels of which one is often above
+
+
+def test_what_the_white_balance_weakens_stays_bright_below_saturation() -> None:
+    camera = Camera(torch.eye(3), (0.96, 1.0, 1.0), 1.0, 0.0, (0, 0))
+    image = to_srgb(torch.full((3, 6, 6), 0.95))
+    torch.testing.assert_close(camera.photograph(image), image, atol=1e-4, rtol=0)
 
 
 def test_read_noise_of_the_paper() -> None:

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from restore.degradations import (
+    Camera,
     CameraNoise,
     Chain,
     GaussianBlur,
@@ -27,6 +28,7 @@ from restore.degradations import (
     kernel_of,
     motion_blur,
     poisson_noise,
+    read_variance,
     to_linear,
     to_srgb,
     trajectory,
@@ -190,6 +192,27 @@ def test_the_reference_of_camera_noise_is_the_camera_without_noise() -> None:
     assert torch.equal((noisy.image * 255).round() / 255, noisy.image)
     floats = chain({"kind": "camera-noise", "shot": [1e-2, 1e-2], "eight_bits": False})
     assert len(set(draw([floats], image, seeded()).image.flatten().tolist())) > 1000
+
+
+def test_shot_noise_is_drawn_by_its_logarithm_and_read_noise_around_what_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+
+    def photograph(_: Camera, image: torch.Tensor, shot: float, read: float, __: torch.Generator) -> torch.Tensor:
+        drawn.append((shot, read / read_variance(shot)))
+        return image.clone()
+
+    monkeypatch.setattr(Camera, "photograph", photograph)
+    generator, steps = seeded(), chain({"kind": "camera-noise", "shot": [1e-4, 1e-2]})
+    for _ in range(1000):
+        steps.degrade(picture(3, 1, 1), generator)
+    shot, beside = torch.tensor(drawn).log10().unbind(1)
+    assert shot.mean().item() == pytest.approx(-3, abs=0.1)
+    assert -4 <= shot.min() < -3.95
+    assert -2.05 < shot.max() <= -2
+    assert beside.mean().item() == pytest.approx(0, abs=0.02)
+    assert beside.std().item() == pytest.approx(0.26 / math.log(10), rel=0.1)  # of Brooks et al. 2019, equation 2
 
 
 def test_the_reference_of_a_blurred_photograph_is_sharp() -> None:
