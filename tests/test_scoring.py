@@ -86,8 +86,12 @@ def test_scores_of_a_tree(folders: tuple[Path, Path]) -> None:
     assert summary.median == pytest.approx(decibels(2), abs=1e-4)
     assert summary.deviation == pytest.approx(20 * math.log10(2), abs=1e-4)  # N-1
     assert [pair.name for pair in report.worst("psnr", 2)] == ["b/d.small", "b/c"]
-    distances = tuple(replace(pair, scores={"lpips": 1 - index}) for index, pair in enumerate(report.pairs))
-    assert ScoreReport(("lpips",), distances).worst("lpips", 1) == distances[:1]  # lower is better
+    scores = zip(report.pairs, (0.875, 0.25, 0.0), strict=True)
+    distances = tuple(replace(pair, scores={"lpips": score}) for pair, score in scores)
+    report = ScoreReport(("lpips",), distances)
+    assert report.worst("lpips", 1) == distances[:1]  # lower is better
+    assert report.best("lpips", 2) == distances[:0:-1]
+    assert (report.value("lpips"), report.summary("lpips").median) == (0.375, 0.25)
 
 
 def test_metrics_are_chosen_and_ordered(folders: tuple[Path, Path]) -> None:
@@ -108,6 +112,11 @@ def test_identical_pairs_are_left_out_of_the_mean(folders: tuple[Path, Path]) ->
     assert (summary.num_pairs, summary.num_infinite) == (2, 1)
     assert summary.mean == pytest.approx((decibels(2) + decibels(4)) / 2, abs=1e-4)
     assert report.summary("ssim").num_pairs == 3
+    assert report.value("psnr") == summary.mean
+    for formula, infinite in (("psnr", math.inf), ("lpips - psnr", -math.inf)):
+        alone = replace(report.pairs[0], scores={"combined": infinite})
+        combination = Combination.parse(formula)
+        assert ScoreReport(("combined",), (alone,), combination=combination).value("combined") == infinite
     document = report.document()
     assert document["num_identical"] == 1
     assert document["pairs"][0]["scores"]["psnr"] is None
@@ -140,9 +149,10 @@ def test_depths_are_compared_in_unit_range(tmp_path: Path) -> None:
         assert not scored.clipped
 
 
-def test_floats_are_clipped_and_that_is_recorded(tmp_path: Path) -> None:
-    reference = write(tmp_path / "r.png", np.full((12, 12, 3), 255, np.uint8))
-    restored = write(tmp_path / "s.tif", np.full((12, 12, 3), 1.5, np.float32))
+@pytest.mark.parametrize(("value", "beyond"), [(255, 1.5), (0, -0.5)])
+def test_floats_are_clipped_and_that_is_recorded(tmp_path: Path, value: int, beyond: float) -> None:
+    reference = write(tmp_path / "r.png", np.full((12, 12, 3), value, np.uint8))
+    restored = write(tmp_path / "s.tif", np.full((12, 12, 3), beyond, np.float32))
     scored = score_pair(Pair("x", reference, restored), ("psnr",))
     assert scored.clipped
     assert scored.identical

@@ -47,6 +47,7 @@ def test_tiles_that_differ_are_feathered_not_cut(size: tuple[int, int]) -> None:
     assert set(row[:48].tolist()) == {1.0}
     assert set(row[64:].tolist()) == {2.0}
     assert (row[48:64].diff() >= 0).all()
+    torch.testing.assert_close(row[48:64] - 1, 2 - row[48:64].flip(0))  # neither tile counts for more
     assert row.diff().max() < 0.2
     assert set(row[48:52].tolist()) == {1.0}  # the later tile's border is spoilt, and the earlier one's
     assert set(row[60:64].tolist()) == {2.0}
