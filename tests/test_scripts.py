@@ -256,7 +256,8 @@ def test_what_comes_back_is_scored_as_a_file_of_8_bits_holds_it() -> None:
 
     def nearly(degraded: protocols.Pixels, sigma: float) -> protocols.Pixels:
         calls.append(sigma)
-        return np.where(degraded < 0.5, np.float32(-0.3), np.float32(200.4 / 255))
+        restored: protocols.Pixels = np.where(degraded < 0.5, np.float32(-0.3), np.float32(200.4 / 255))
+        return restored
 
     found = evaluate_methods({"nearly": nearly}, pictures_of((0.0, 0.1), (200 / 255, 0.9), (201 / 255, 0.9)))
     assert [score.psnr_db for score in found["nearly"].pictures] == pytest.approx([np.inf, np.inf, 48.13], abs=0.01)
@@ -269,8 +270,8 @@ def test_one_thread_is_timed_by_the_processor_and_several_by_the_clock(
     threads: list[str], clock: str, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = itertools.count()
-    monkeypatch.setattr(evaluating, "time", SimpleNamespace(process_time=int, perf_counter=int))
-    monkeypatch.setattr(evaluating.time, clock, lambda: next(ticks))
+    clocks = {"process_time": int, "perf_counter": int, clock: lambda: next(ticks)}  # the other one stands still
+    monkeypatch.setattr(evaluating, "time", SimpleNamespace(**clocks))
     monkeypatch.setattr(evaluating, "document", lambda report: vars(report.scores[0]["OpenCV NLM"].pictures[0]))
     report = small / "scores.json"
     arguments = ["--peer", "OpenCV NLM", "--folder", str(small), "--limit", "1", "--sigma", "25", "--lpips", "none"]

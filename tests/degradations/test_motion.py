@@ -75,7 +75,7 @@ def test_the_more_restless_a_path_the_more_often_it_goes_back() -> None:
         return num / num_paths
 
     assert share_that_goes_back(0.003) < 0.05
-    assert 0.05 < share_that_goes_back(0.03, 400) < 0.11  # 0.3 % of 64 steps are jerks, two fifths of them so sharp
+    assert 0.06 < share_that_goes_back(0.03, 400) < 0.11  # 0.3 % of 64 steps are jerks, two fifths of them so sharp
     assert share_that_goes_back(0.1) > 0.15
 
 
@@ -258,11 +258,13 @@ def test_roll_and_zoom_are_drawn_as_strong_as_they_are_told() -> None:
     assert (strong[2:] > 2 * mild[2:]).all()
 
 
-@pytest.mark.parametrize(("name", "column"), [("rotation", 2), ("zoom", 3)])
-def test_roll_or_zoom_moves_a_pixel_at_the_edge_by_up_to_its_share_of_the_shift(name: str, column: int) -> None:
+@pytest.mark.parametrize(("rotation", "zoom", "column"), [(1.0, 0.0, 2), (0.0, 1.0, 3)])
+def test_roll_or_zoom_moves_a_pixel_at_the_edge_by_up_to_its_share_of_the_shift(
+    rotation: float, zoom: float, column: int
+) -> None:
     shares = []
     for seed in range(200):
-        motion = draw_motion(seeded(seed), 5.0, (64, 64), **{"rotation": 0.0, "zoom": 0.0, name: 1.0})
+        motion = draw_motion(seeded(seed), 5.0, (64, 64), rotation=rotation, zoom=zoom)
         steps = motion.positions.diff(dim=0)
         shift_px = (motion.focal_px * steps[:, :2]).norm(dim=1).sum()
         shares.append(float(64 / 2 * steps[:, column].abs().sum() / shift_px))
