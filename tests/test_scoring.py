@@ -199,6 +199,7 @@ def test_unmatched_files_are_listed(folders: tuple[Path, Path]) -> None:
     pairing = pair_files(reference, restored)
     assert [pair.name for pair in pairing.pairs] == ["b/c", "b/d.small"]
     assert (pairing.only_reference, pairing.only_restored) == (("a",), ("aa",))
+    assert score_folders(reference, restored).num_missing == 2
 
 
 def test_two_files_of_one_name(folders: tuple[Path, Path]) -> None:
@@ -431,7 +432,8 @@ def test_formulas_that_are_refused(formula: str) -> None:
 def test_the_direction_of_a_combined_score_is_that_of_its_terms() -> None:
     assert Combination.parse("psnr - lpips").record.higher_is_better
     assert not Combination.parse("lpips - psnr/100").record.higher_is_better
-    assert Combination.parse("ssim - 2*lpips").record.range == (-math.inf, 1.0)
+    assert Combination.parse("ssim - 2*lpips + 3").record.range == (-math.inf, 4.0)
+    assert Combination.parse("3 - ssim").record.range[0] == 2
 
 
 def test_metrics_without_their_weights_are_left_out_and_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -444,6 +446,9 @@ def test_metrics_without_their_weights_are_left_out_and_named(folders: tuple[Pat
     assert report.document()["left_out"] == measures.left_out
     with pytest.raises(WeightsError, match="none: no such file"):
         load_measures(("fid",), fid_weights=tmp_path / "none")
+    (tmp_path / "damaged.pth").write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match=r"damaged\.pth"):
+        load_measures(("fid",), fid_weights=tmp_path / "damaged.pth", weights_dir=tmp_path)
 
 
 def test_lpips_sees_all_channels_whatever_is_compared(shared: Path, tmp_path: Path) -> None:
@@ -488,7 +493,10 @@ def test_paired_differences_are_tighter_than_the_means(folders: tuple[Path, Path
     assert found.mean == pytest.approx(-20 * math.log10(2), abs=1e-6)
     assert found.interval == pytest.approx((found.mean, found.mean), abs=1e-6)  # 6 dB in every pair
     write(second / "a.png", picture(1) // 2)
-    assert difference(ours, score_folders(reference, second), "psnr").num_pairs == 1  # ∞ has no difference
+    identical = score_folders(reference, second)
+    for pair in ((ours, identical), (identical, ours)):
+        assert difference(*pair, "psnr").num_pairs == 1  # ∞ has no difference
+    assert difference(ours, identical, "psnr").reason == "a single pair has no interval"
     assert difference(ours, ScoreReport(ours.metrics, ()), "psnr").mean is None
 
 
@@ -546,6 +554,9 @@ def test_fid_of_pairs_of_statistics_and_of_shards(
         part.save(shards / f"{index}.safetensors")
     assert is_statistics(shards)
     assert not is_statistics(reference)
+    write(tmp_path / "mixed" / "a.png", picture(0))
+    streamed.statistics[0].save(tmp_path / "mixed" / "stats.safetensors")
+    assert not is_statistics(tmp_path / "mixed")
     assert torch.allclose(load_statistics(shards).covariance, load_statistics(whole).covariance)
     (restored / "h.png").write_bytes(b"broken")
     with_failure = score_folders(shards, restored, measures)
