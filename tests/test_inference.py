@@ -109,6 +109,7 @@ def test_floats_are_clipped_unless_asked_and_integers_always() -> None:
     np.testing.assert_allclose(restorer(bright), 1.0)
     np.testing.assert_allclose(restorer(bright, clip=False), 1.15, atol=1e-6)
     assert restorer(np.full((4, 4), 250, np.uint8), clip=False).max() == 255
+    np.testing.assert_allclose(restorer(np.zeros((4, 4), np.float32)), 0.25)  # a black picture may change too
 
 
 def test_values_that_are_no_numbers_stay_alone_and_where_they_are() -> None:
