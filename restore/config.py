@@ -304,7 +304,7 @@ def load_config(
     """
     path = _recipe_path(recipe)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML ({error}); mend the file") from error
     except OSError as error:

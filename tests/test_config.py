@@ -93,6 +93,9 @@ def test_a_recipe_that_is_missing_or_broken(tmp_path: Path) -> None:
         load_config("denoise-fsat")
     with pytest.raises(UsageError, match="No such file"):
         load_config(tmp_path / "none.toml")
+    marked = tmp_path / "marked.toml"  # as editors on Windows begin a file
+    marked.write_text("seed = 4\n" + load_config("denoise-fast").as_toml().replace("seed = 0\n", ""), "utf-8-sig")
+    assert load_config(marked).seed == 4
     broken = tmp_path / "broken.toml"
     broken.write_text("name = ")
     with pytest.raises(UsageError, match="not TOML"):
