@@ -156,11 +156,12 @@ class Material:
 def _check_apart(sources: Mapping[str, Path]) -> None:
     """Refuse sources of which one holds what another is validated on; photographs may hold those of `validation`."""
     real = {name: path.resolve() for name, path in sources.items()}
+    given, frames = sources.get("validation"), real.get("frames")
+    places = [] if given is None else [path.resolve() for path in (given, given / "degraded", given / "reference")]
     for name, path in real.items():
-        if name != "validation" and "validation" in real and path.is_relative_to(real["validation"]):
+        if name != "validation" and any(path.is_relative_to(place) for place in places):
             told = "would be trained on, and is among the pictures of --validation; name others"
             raise UsageError(f"{sources[name]}: {told}")
-        frames = real.get("frames")
         if name != "frames" and frames and (path.is_relative_to(frames) or frames.is_relative_to(path)):
             told = "one lies in the other, and the end of each video is validated on; name folders that are apart"
             raise UsageError(f"{sources['frames']} and {sources[name]}: {told}")
@@ -225,11 +226,13 @@ class Validation(NamedTuple):
         psnr_db: mean, 45 counting for all above.
         gain_db: how far that is above the degraded patches, likewise.
         pictures: the first samples as (N,3,H,3W): degraded, restored, reference.
+        bad: held-out pictures that cannot be read, by name, and why; others took their places.
     """
 
     psnr_db: float
     gain_db: float
     pictures: Tensor
+    bad: dict[str, str]
 
 
 @torch.no_grad()
@@ -262,7 +265,7 @@ def validate(
             rows.append(torch.cat([degraded, restored, reference], dim=-1))
     shown = torch.stack(rows) if rows else torch.empty(0, 3, VALIDATION_SIZE, 1)
     psnr_db = statistics.fmean(after)
-    return Validation(psnr_db, psnr_db - statistics.fmean(before), shown)
+    return Validation(psnr_db, psnr_db - statistics.fmean(before), shown, pictures.bad)
 
 
 def validated(source: Source) -> range:

@@ -17,7 +17,7 @@ from restore.config import TrainConfig
 from restore.distributed import Team
 from restore.errors import DivergedError, OutputError
 from restore.logbook import Logbook
-from restore.training.material import Material, validate
+from restore.training.material import INVISIBLE_DB, VALIDATION_SIZE, Material, validate
 from restore.training.state import TrainState
 from restore.weights import save_weights
 
@@ -76,7 +76,7 @@ class Keeper:
         if not self.team.leads:
             return
         started = time.monotonic()
-        found, gain_db, pictures = validate(
+        found, gain_db, pictures, unread = validate(
             state.average, self.material.held_out, self.config, state.device, is_paired=self.material.is_paired
         )
         if not list_checkpoints(self.run_dir):  # whatever becomes of the weights, the run can be resumed
@@ -98,7 +98,7 @@ class Keeper:
             loss=statistics.fmean(losses) if losses else None,
             validation_psnr_db=round(found, 4),
             validation_gain_db=round(gain_db, 4),
-            bad_pictures=sorted(set(bad.values())),
+            bad_pictures=sorted({*bad.values(), *unread.values()}),
         )
         self.logbook.show(pictures, state.step)
         self.seconds_of_saving = time.monotonic() - started
@@ -175,13 +175,15 @@ def card(document: dict[str, Any]) -> str:
         f"- {name}: {num} pictures, licence: (state it)\n" for name, num in training["photographs"].items()
     )
     held_out = "held-out pictures" if training["held_out_are_apart"] else "pictures that were trained on, too"
+    given = "as they are" if training["paired"] else "degraded as in training"
     return (
         f"# {document['name']}\n\n"
         f"Task: {document['task']}. {training['steps']:,} steps in {training['minutes']} minutes, "
         f"{training['processes']} process(es) of {training['threads']} thread(s), "
         f"seed {training['config']['seed']}, {time.strftime('%Y-%m-%d')}.\n\n"
-        f"Validation PSNR of the averaged weights: {training['validation_psnr_db']} dB (central patches of "
-        f"{held_out}, degraded as in training).\n\n"
+        f"Validation PSNR of the averaged weights: {training['validation_psnr_db']} dB (RGB, mean over "
+        f"the central {VALIDATION_SIZE} pixels of {held_out}, {given}; "
+        f"above {INVISIBLE_DB:g} dB count as {INVISIBLE_DB:g}).\n\n"
         f"## Data\n\n{pictures}\n"
         "## Recipe\n\nIn the weights' metadata, and in `config.toml` beside them.\n\n"
         "## Failures seen\n\n(open restored pictures and describe them)\n"

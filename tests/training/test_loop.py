@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
 from restore.training import Material, TrainState, loop, train
 from restore.training.loop import learning_rate_factor, train_step
+from restore.training.material import Validation
 from restore.training.outcome import Keeper
 from restore.weights import load_weights
 
@@ -142,6 +144,29 @@ def test_a_run_leaves_weights_recipe_log_and_card(config: TrainConfig, material:
     assert (run / "config.toml").is_file()
 
 
+def test_what_cannot_be_validated_on_is_named(config: TrainConfig, photographs: Path, tmp_path: Path) -> None:
+    validation = tmp_path / "validation"
+    shutil.copytree(photographs, validation)
+    (validation / "a.png").write_bytes(b"damaged")
+    heard: list[Any] = []
+    material = Material.open(config, clean=photographs, validation=validation)
+    train(config, material, tmp_path / "run", on_record=heard.append)
+    (reason,) = heard[-1]["bad_pictures"]
+    assert reason.startswith(f"{validation / 'a.png'}: ")
+
+
+@pytest.mark.parametrize("is_paired", [False, True])
+def test_the_card_says_how_its_psnr_was_measured(
+    config: TrainConfig, photographs: Path, tmp_path: Path, *, is_paired: bool
+) -> None:
+    sides = {"degraded": photographs, "reference": photographs} if is_paired else {"clean": photographs}
+    train(config, Material.open(config, **sides), tmp_path / "run")
+    told = (tmp_path / "run" / "card.md").read_text()
+    assert ("degraded as in training" in told) != is_paired
+    assert "central 256 pixels" in told
+    assert "above 45 dB count as 45" in told
+
+
 def at_the_second_time() -> Callable[[], bool]:
     """Return what stops a run after its first step."""
     asked = itertools.count()
@@ -173,9 +198,9 @@ def test_the_average_is_validated_on_what_is_held_out(
 ) -> None:
     seen: list[tuple[dict[str, Tensor], Any]] = []
 
-    def found(network: Any, source: Any, *_: Any, **__: Any) -> tuple[float, float, dict[str, Tensor]]:
+    def found(network: Any, source: Any, *_: Any, **__: Any) -> Validation:
         seen.append(({key: tensor.clone() for key, tensor in network.state_dict().items()}, source))
-        return 30.0, 5.0, {}
+        return Validation(30.0, 5.0, torch.empty(0), {})
 
     monkeypatch.setattr("restore.training.outcome.validate", found)
     assert train(config, material, tmp_path / "run") is not None
@@ -297,7 +322,9 @@ def test_a_longer_decay_goes_on_from_before_the_shorter_one(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = itertools.chain([30.0], itertools.repeat(20.0))
-    monkeypatch.setattr("restore.training.outcome.validate", lambda *_, **__: (next(found), 0.0, {}))
+    monkeypatch.setattr(
+        "restore.training.outcome.validate", lambda *_, **__: Validation(next(found), 0.0, torch.empty(0), {})
+    )
     short = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.5})
     train(short, material, tmp_path / "run")
     long = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.75}, budget={"steps": 16})
@@ -515,7 +542,9 @@ def test_a_validation_that_is_nan_is_forgotten(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = iter([20.0, math.nan, 19.0, 21.0])
-    monkeypatch.setattr("restore.training.outcome.validate", lambda *_, **__: (next(found), 0.0, {}))
+    monkeypatch.setattr(
+        "restore.training.outcome.validate", lambda *_, **__: Validation(next(found), 0.0, torch.empty(0), {})
+    )
     logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
     state, bests = TrainState.fresh(config), []
     keeper = Keeper(config, material, tmp_path, Team(), logbook)

@@ -122,6 +122,11 @@ def test_what_is_trained_on_does_not_validate(config: TrainConfig, photographs: 
     shutil.copytree(photographs, frames)
     with pytest.raises(UsageError, match=r"frames and .*videos: one lies in the other"):
         Material.open(config, clean=photographs, frames=frames, validation=tmp_path / "videos")
+    (tmp_path / "linked").mkdir()
+    for side, folder in sides.items():
+        (tmp_path / "linked" / side).symlink_to(folder)
+    with pytest.raises(UsageError, match="would be trained on"):
+        Material.open(config, **sides, validation=tmp_path / "linked")
 
 
 def test_a_run_folder_says_where_its_pictures_lie(
