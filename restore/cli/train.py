@@ -67,6 +67,8 @@ def run(  # noqa: PLR0917  the order is that of the help page
 ) -> None:
     """Train a network by a recipe; the word `run` may be left out."""
     del debug  # read where errors are explained
+    import numpy as np  # noqa: F401, PLC0415  torch's own code would load it, and lose a signal that comes meanwhile
+
     from restore.checkpoint import list_checkpoints  # noqa: PLC0415  torch takes two seconds to import
     from restore.config import load_config  # noqa: PLC0415  see above
 
@@ -89,7 +91,7 @@ def run(  # noqa: PLR0917  the order is that of the help page
     named = {"clean": data, "degraded": degraded, "reference": reference, "validation": validation, "frames": frames}
     sources = {name: path for name, path in named.items() if path is not None}
     if resume:
-        sources = _completed(sources, recorded_sources(out))
+        sources = _completed(sources, recorded_sources(out), out)
         _say_what_is_passed_over(init if holds_run else None, out, quiet=quiet or is_in_team())
     _assert_apart(out, sources)
     place = find_device(device)
@@ -122,10 +124,20 @@ def run(  # noqa: PLR0917  the order is that of the help page
 app.command()(pack)
 
 
-def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the sources that are named and those that the run had besides, unless they are of the other kind."""
-    is_other_kind = any(kind in named and kind not in recorded for kind in ("clean", "degraded"))
-    return dict(named) if is_other_kind else {**recorded, **named}
+def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path], out: Path) -> dict[str, Path]:
+    """Return the sources that are named and those that the run had besides, unless they are of the other kind.
+
+    Raises:
+        UsageError: one of the latter is gone.
+    """
+    if any(kind in named and kind not in recorded for kind in ("clean", "degraded")):
+        return dict(named)
+    for name, path in recorded.items():
+        if name not in named and not path.exists():
+            place = "DATA" if name == "clean" else f"--{name} FOLDER"
+            again = f"restore train {out / 'config.toml'} {place} --resume --out {out}"
+            raise UsageError(f"{path}: the run learns from it, and it is gone; name where it is now: {again}")
+    return {**recorded, **named}
 
 
 def _say_what_is_passed_over(init: str | None, out: Path, *, quiet: bool) -> None:

@@ -218,6 +218,9 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
         if candidate is not None:
             told = f"budget or learning rate would end or fall before step {candidate['step']:,}, where the run goes on"
             raise UsageError(f"{run_dir}: {told}; choose a larger budget or a smaller schedule.decay")
+    if set(changed) <= {"budget.steps", "budget.minutes"}:
+        told = f"its learning rate falls over the budget that it began with ({_in_brief(changed)})"
+        raise UsageError(f"{run_dir}: {told}; leave that as it was, or go on in a new run with --init {run_dir}")
     remedy = "leave recipe and settings out to go on with its own, or choose another folder"
     raise UsageError(f"{run_dir}: the run has another recipe ({_in_brief(changed)}); {remedy}")
 

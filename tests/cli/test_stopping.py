@@ -31,6 +31,19 @@ sys.argv = ["restore", "models", "show", "denoise-fast"]
 cli.main()
 """
 
+LOADING = """
+import os, signal, sys
+from restore import cli
+class Interrupting:
+    def find_spec(name, path=None, target=None):
+        if name == "numpy.linalg":
+            sys.meta_path.remove(Interrupting)
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Interrupting)
+sys.argv = ["restore", "train", "denoise", "--show"]
+cli.main()
+"""
+
 TRAINING = """
 import os, signal, time
 from restore.cli import stopping
@@ -73,6 +86,11 @@ def test_a_signal_that_a_library_turns_into_an_error_of_its_own_stops() -> None:
     finished = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr.count("\n")) == (143, 1)
     assert finished.stderr.startswith("error: stopped")
+
+
+def test_a_signal_while_libraries_are_loaded_is_not_lost() -> None:
+    finished = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (143, "")
 
 
 def test_a_signal_while_the_program_is_being_imported_leaves_no_traceback() -> None:

@@ -221,6 +221,22 @@ def test_data_that_a_resumed_run_is_not_told_again_stays_what_it_was(
     assert sources() == both | {"validation": "other"}
 
 
+def test_data_that_has_moved_is_named_anew(restore: Restore, recipe: Path, photographs: Path, tmp_path: Path) -> None:
+    shutil.copytree(photographs, tmp_path / "apart")
+    run = ("--resume", "--out", "run")
+    assert restore("train", recipe, photographs, *run, "--validation", "apart").returncode == 0
+    moved = (
+        photographs.rename(tmp_path / "moved"),
+        "--validation",
+        (tmp_path / "apart").rename(tmp_path / "elsewhere"),
+    )
+    gone = restore("train", *run)
+    assert is_one_line(gone, 2, str(photographs), "restore train run/config.toml DATA --resume --out run")
+    gone = restore("train", "run/config.toml", moved[0], *run)
+    assert is_one_line(gone, 2, str(tmp_path / "apart"), "--validation FOLDER --resume --out run")
+    assert restore("train", "run/config.toml", *moved, *run).returncode == 0
+
+
 def test_numbers_that_are_not_finite_are_shown(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +273,7 @@ def test_another_recipe_for_a_run_is_told_in_brief(restore: Restore, recipe: Pat
     for given, told in (
         (["denoise-lka"], "another recipe (small, not denoise-lka)"),
         ([recipe, "--set", "network.width=9", "--set", "seed=9"], "network.width was 8 and is 9; seed was "),
+        ([recipe, "--max-steps", "9"], "began with (budget.steps was 6 and is 9); leave that as it was, or go on in a"),
     ):
         refused = restore("train", *given, "--resume", "--out", "run").stderr
         assert told in refused
