@@ -12,12 +12,12 @@ from pathlib import Path
 
 from restore.atomic import sweep_partials
 from restore.errors import NothingToDoError, OutputError, UsageError
-from restore.images import FORMATS, HIDDEN, UNREADABLE, UNSUPPORTED, find_images, may_be_read
+from restore.images import FORMATS, HIDDEN, KEPT_APART, UNREADABLE, UNSUPPORTED, find_images, may_be_read
 from restore.types import Existing
 
 SkipHandler = Callable[[Path, str], None]
 
-NOT_WORTH_TELLING = {HIDDEN, "the output of this run"}  # reasons to pass over a path
+NOT_WORTH_TELLING = {HIDDEN, KEPT_APART}  # reasons to pass over a path
 
 _FOREIGN_SUFFIXES = {*UNSUPPORTED, ".gif"}  # those that mean a picture, though not one that can be written
 

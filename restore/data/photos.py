@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from restore.data.packs import Member, read_index, read_member
+from restore.data.sources import some_names
 from restore.errors import NothingToDoError, UsageError
 from restore.images import find_images, from_float, read_photo
 
@@ -106,14 +107,18 @@ def open_photos(path: Path, *, exclude: Path | None = None, cache_bytes: int = C
     if not path.exists():
         raise UsageError(f"{path}: no such folder or pack; name one that exists")
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in find_images(path, exclude=exclude)]
+        passed_over: list[str] = []
+        files = find_images(path, exclude=exclude, on_skip=lambda file, why: passed_over.append(f"{file}: {why}"))
+        names = [file.relative_to(path).as_posix() for file in files]
         folder = _Folder(path, names)
         photos = Photos(names, folder.load, folder.size, cache_bytes)
+        if not photos and passed_over:
+            raise NothingToDoError(f"{path}: no pictures ({some_names(passed_over)}); name a folder of photographs")
     else:
         pack = _Pack(path, read_index(path))
         photos = Photos([member.name for member in pack.members], pack.load, pack.size, cache_bytes)
     if not photos:
-        raise NothingToDoError(f"{path}: no pictures to train on; name a folder of photographs")
+        raise NothingToDoError(f"{path}: no pictures; name a folder of photographs")
     return photos
 
 

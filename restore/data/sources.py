@@ -154,7 +154,7 @@ class Tolerant:
         reasons = set(self.bad.values())  # one bad frame spoils many means of frames, for one reason
         num_all, num_bad = _num_distinct(self.source), len(reasons)
         if are_too_many(num_bad, num_all):
-            names = some_names(sorted(self.bad))
+            names = some_names(sorted({reason.partition(": ")[0] for reason in reasons}))  # frames, not their means
             reason = next(iter(self.bad.values()))
             raise NothingToDoError(
                 f"{num_bad} of {num_all} pictures cannot be read: {names} ({reason}); repair or remove them"

@@ -7,7 +7,7 @@ format cannot hold; what a `Photo` does not hold at all is listed in `restore.im
 
 from __future__ import annotations
 
-from restore.images.finding import HIDDEN, UNREADABLE, find_images
+from restore.images.finding import HIDDEN, KEPT_APART, UNREADABLE, find_images
 from restore.images.photo import FORMATS, Photo, from_float, to_float
 from restore.images.reading import MAX_PIXELS, UNSUPPORTED, may_be_read, read_photo
 from restore.images.writing import write_photo
@@ -15,6 +15,7 @@ from restore.images.writing import write_photo
 __all__ = [
     "FORMATS",
     "HIDDEN",
+    "KEPT_APART",
     "MAX_PIXELS",
     "UNREADABLE",
     "UNSUPPORTED",

@@ -12,7 +12,7 @@ from restore.images.reading import UNSUPPORTED
 
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip", ".zst"}
 
-HIDDEN, UNREADABLE = "hidden", "cannot be read"
+HIDDEN, KEPT_APART, UNREADABLE = "hidden", "kept apart", "cannot be read"
 """Reasons to pass over a path: what nobody needs to hear of, and how it starts where the system keeps it from us."""
 
 SkipHandler = Callable[[Path, str], None]
@@ -57,7 +57,7 @@ def find_images(
                 _check_file(path, status)
                 yield path
             elif excluded is not None and path != root and os.path.realpath(path) == excluded:
-                skip(path, "the output of this run")
+                skip(path, KEPT_APART)
             else:
                 levels.append(map(path.__truediv__, sorted(os.listdir(path))))  # noqa: PTH208  a million names fit, paths do not
         except _SkipError as reason:

@@ -71,8 +71,16 @@ def test_a_copy_in_another_process_starts_without_the_cached_pictures(
     assert torch.equal(pickle.loads(sent).read(0), photos.read(0))  # noqa: S301  our own
 
 
-def test_folders_without_pictures_and_missing_ones_are_named(tmp_path: Path) -> None:
+def test_folders_without_pictures_and_missing_ones_are_named(noise: Noise, write: Write, tmp_path: Path) -> None:
     with pytest.raises(NothingToDoError, match="no pictures"):
         open_photos(tmp_path)
+    (tmp_path / "linked").mkdir()
+    write(tmp_path / "a.png", noise(8, 8))
+    (tmp_path / "linked" / "a.png").symlink_to(tmp_path / "a.png")
+    with pytest.raises(NothingToDoError, match=r"linked/a\.png: a link out of the folder"):
+        open_photos(tmp_path / "linked")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(NothingToDoError, match=r"\(.*linked: kept apart\)"):
+        open_photos(tmp_path, exclude=tmp_path / "linked")
     with pytest.raises(UsageError, match="no such folder"):
         open_photos(tmp_path / "absent")
