@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 pair`, `2 pairs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """Return a number with its noun: `1 pair`, `2 pairs`, `1,200 pairs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def list_metrics() -> None:

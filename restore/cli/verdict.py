@@ -93,5 +93,5 @@ class Verdict:
                 yield f"--fail-under {name}={limit:g}: {metric.name} of {report.label} is undefined"
             elif value < limit if metric.higher_is_better else value > limit:
                 side = "below" if metric.higher_is_better else "above"
-                number = f"{value:.{metric.decimals + 2}f}"
+                number = f"{value:.{metric.decimals + 2}f} {metric.unit}".rstrip()
                 yield f"--fail-under {name}={limit:g}: {metric.name} of {report.label} is {number}, {side} the limit"

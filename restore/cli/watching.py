@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TextColumn
 
 from restore.cli import console
+from restore.cli.meanings import counted
 
 if TYPE_CHECKING:
     from restore.config import TrainConfig
@@ -87,8 +88,8 @@ class TrainingDisplay:
         shared = "" if record["held_out_are_apart"] else " of them, since they are few"
         where = f"from step {record['step']:,}" if record["step"] else "from the start"
         console.say(
-            f"training {where} on {record['pictures']:,} pictures, validating on {record['held_out']}{shared}, "
-            f"in {record['dtype']}{processes}"
+            f"training {where} on {counted(record['pictures'], 'picture')}, "
+            f"validating on {record['held_out']}{shared}, in {record['dtype']}{processes}"
         )
 
     def _progress(self, record: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def test_quiet_prints_errors_and_the_json_that_is_asked_for(folders: tuple[Path,
     assert json.loads(score(*folders, "-q", "--json").stdout)["metrics"]
     failed = score(*folders, "-q", "--fail-under", "psnr=90")
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert "below the limit" in failed.stderr
+    assert " dB, below the limit" in failed.stderr
 
 
 def test_json_is_the_same_twice_and_finite(folders: tuple[Path, Path]) -> None:
