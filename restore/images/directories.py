@@ -191,7 +191,8 @@ def upright_exif(exif: bytes, orientation: int = 1) -> tuple[bytes, int]:
 
     Returns:
         The block with orientation 1, without the thumbnail (it shows the picture as it was), the stated width and
-        height swapped where the picture is turned by a quarter; and the orientation that it had, 1 to 8.
+        height, and the resolution across and down, swapped where the picture is turned by a quarter; and the
+        orientation that it had, 1 to 8.
 
     Raises:
         ValueError: the block is broken.
@@ -209,6 +210,7 @@ def upright_exif(exif: bytes, orientation: int = 1) -> tuple[bytes, int]:
     orientation = orientation if 1 <= orientation <= 8 else 1
     if orientation >= 5:
         _swap_stated_size(block, entries, patched)
+        _swap_resolution(block, entries, patched)
     return bytes(patched), orientation
 
 
@@ -343,6 +345,14 @@ def _swap_stated_size(block: TagBlock, entries: Mapping[int, Entry], patched: by
         _patch(patched, high, block.integer_at(high, width))
     except (KeyError, IndexError, ValueError, struct.error):
         return  # no size is stated, or not in a way that can be patched
+
+
+def _swap_resolution(block: TagBlock, entries: Mapping[int, Entry], patched: bytearray) -> None:
+    with suppress(KeyError, ValueError):  # none is stated, or not in a way that can be patched
+        across, down = block.values(entries[_ACROSS]), block.values(entries[_DOWN])
+        if len(across) == len(down):
+            _patch(patched, entries[_ACROSS], down)
+            _patch(patched, entries[_DOWN], across)
 
 
 def _patch(patched: bytearray, entry: Entry, value: bytes) -> None:

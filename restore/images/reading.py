@@ -346,7 +346,7 @@ def _finish(path: Path, kind: str, decoded: _Decoded) -> Photo:
         xmp=xmp or None,
         lossless=header.is_lossless,
         compressed=header.is_compressed,
-        dpi=_upright_dpi(plausible_dpi(header.dpi) or plausible_dpi(stated_dpi(exif or b"")), orientation),
+        dpi=_upright_dpi(plausible_dpi(header.dpi), orientation) or plausible_dpi(stated_dpi(exif or b"")),
         parts=tuple(header.parts),
     )
 

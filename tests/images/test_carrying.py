@@ -19,7 +19,7 @@ from PIL import Image, IptcImagePlugin
 from restore.errors import ImageError
 from restore.images import Photo, read_photo, write_photo
 from restore.images.containers import png_chunk
-from restore.images.directories import pack_directory
+from restore.images.directories import pack_directory, stated_dpi
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]
@@ -119,6 +119,21 @@ def test_a_quarter_turn_swaps_the_resolution(
     for suffix in HOLDERS:
         write_photo(tmp_path / f"b{suffix}", photo)
         assert stated(tmp_path / f"b{suffix}") == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_quarter_turn_swaps_the_resolution_in_the_exif_too(
+    tmp_path: Path, smooth: Array, encode: Encode, kind: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296], exif[0x0112] = 600.0, 1200.0, 2, orientation
+    path = tmp_path / f"a.{kind.lower()}"
+    photo = read(path, encode(smooth, kind, exif=exif.tobytes()))
+    expected = (1200.0, 600.0) if orientation >= 5 else (600.0, 1200.0)
+    assert photo.dpi == stated_dpi(photo.exif or b"") == expected
+    assert write_photo(tmp_path / "b.webp", photo) == ()  # in the EXIF
+    assert read_photo(tmp_path / "b.webp").dpi == expected
 
 
 def test_what_is_no_resolution_is_ignored(tmp_path: Path, smooth: Array, encode: Encode) -> None:
