@@ -72,6 +72,7 @@ _SRGB_CICP = bytes([1, 13, 0, 1])
 _SRGB = {"gAMA": [45455], "cHRM": [31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]}
 _SRGB_TOLERANCE = 500  # of gAMA and cHRM; as these, in 1/100,000
 _JPEG_SEGMENT_BYTES = 65533
+_JPEG_PROFILE_BYTES = 255 * (_JPEG_SEGMENT_BYTES - 14)  # which one byte counts
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
     errno.EDQUOT: "free some space or choose another disk",
@@ -213,8 +214,11 @@ def _fit_metadata(photo: Photo, kind: str, warnings: list[str]) -> Photo:
         warnings.append(f"{name} holds no metadata; {_listed(dropped)} {'were' if len(dropped) > 1 else 'was'} dropped")
         icc = exif = xmp = None
     is_grey = photo.pixels.ndim == 2 and kind != "webp"  # which stores grey as colours
-    if icc and kind in ("png", "webp") and (icc[16:20] == b"GRAY") != is_grey:
+    if icc and kind in ("png", "webp") and icc[16:20] != (b"GRAY" if is_grey else b"RGB "):
         warnings.append(f"its colour profile is not for {'grey' if is_grey else 'colours'}; {name} cannot hold it")
+        icc = None
+    if kind == "jpeg" and len(icc or b"") > _JPEG_PROFILE_BYTES:
+        warnings.append("JPEG holds 16 MB of colour profile; the larger one was dropped")
         icc = None
     if kind == "jpeg" and len(exif or b"") > _JPEG_SEGMENT_BYTES - len(EXIF_PREFIX):
         warnings.append("JPEG holds 64 KB of EXIF; the larger block was dropped")

@@ -242,6 +242,26 @@ def test_a_profile_for_other_colours_does_not_stop_the_photograph(
     assert read.warnings == ()
 
 
+@pytest.mark.parametrize("space", [b"CMYK", b"Lab "])
+def test_a_profile_for_neither_grey_nor_rgb_is_not_put_where_no_program_takes_it(
+    tmp_path: Path, smooth: Array, icc: bytes, space: bytes
+) -> None:
+    photo = Photo(smooth, icc=icc[:16] + space + icc[20:])
+    for suffix, is_kept in ((".png", False), (".webp", False), (".jpg", True), (".tif", True)):
+        notes = write_photo(tmp_path / f"a{suffix}", photo)
+        assert read_photo(tmp_path / f"a{suffix}").icc == (photo.icc if is_kept else None)
+        assert [note.split(";")[0] for note in notes] == ["its colour profile is not for colours"] * (not is_kept)
+
+
+def test_a_profile_too_large_for_jpeg_is_dropped_with_a_warning(tmp_path: Path, smooth: Array, icc: bytes) -> None:
+    largest = icc + bytes(255 * 65519 - len(icc))
+    assert write_photo(tmp_path / "a.jpg", Photo(smooth, icc=largest)) == ()
+    assert read_photo(tmp_path / "a.jpg").icc == largest
+    (note,) = write_photo(tmp_path / "a.jpg", Photo(smooth, icc=largest + b"\0"))
+    assert "16 MB" in note
+    assert read_photo(tmp_path / "a.jpg").icc is None
+
+
 NAMES = [
     "two words.png",
     "📷 été.png",
