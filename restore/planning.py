@@ -234,6 +234,9 @@ class _Guard:
         roots = [Path(os.path.realpath(root)) for root in plan.inputs]
         self.folders = [root for root in roots if root.is_dir()]
         self.files = set(roots).difference(self.folders)
+        self.files_by_name: dict[str, list[Path]] = {}
+        for file in self.files:
+            self.files_by_name.setdefault(file.name.casefold(), []).append(file)
         self.output = Path(os.path.realpath(plan.output))
         self.may_collide = plan.suffix is not None or len(plan.inputs) > 1
         self.sources: dict[Path, Path] = {}
@@ -250,10 +253,20 @@ class _Guard:
         if job.target.parent != self.folder:  # jobs come folder by folder
             self.folder, self.real_folder = job.target.parent, Path(os.path.realpath(job.target.parent))
         target = self.real_folder / job.target.name
-        if target in self.files or any(self._is_input(target, folder) for folder in self.folders):
+        if self._is_file(target) or any(self._is_input(target, folder) for folder in self.folders):
             raise UsageError(
                 f"{job.target}: this output is an input; choose another output, originals are never replaced"
             )
+
+    def _is_file(self, target: Path) -> bool:
+        """Return whether a target is an input, also where a disk takes a.JPG and a.jpg for one name."""
+        return target in self.files or (
+            _exists(target)
+            and any(
+                target.samefile(file) and target.parent.samefile(file.parent)
+                for file in self.files_by_name.get(target.name.casefold(), ())
+            )
+        )
 
     def _is_input(self, target: Path, folder: Path) -> bool:
         if not target.is_relative_to(folder):

@@ -461,6 +461,18 @@ def test_originals_are_never_replaced(restore: Restore, photographs: Path, tmp_p
     assert {name: (photographs / name).read_bytes() for name in files_below(photographs)} == before
 
 
+def test_originals_are_not_replaced_where_a_disk_takes_two_names_for_one(
+    restore: Restore, photographs: Path, tmp_path: Path
+) -> None:
+    original = (photographs / "a.png").rename(photographs / "C.PNG")
+    (photographs / "C.png").hardlink_to(original)  # as a disk that folds names looks
+    asked = restore("denoise", "in/C.PNG", "in", "--format", "png", "--overwrite")
+    one_line_error(asked, 2, "originals are never replaced")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "C.PNG").hardlink_to(original)  # which a new file takes the place of
+    assert restore("denoise", "in/C.PNG", "out", "--overwrite", "--dry-run").returncode == 0
+
+
 def test_empty_and_missing_inputs(restore: Restore, photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     one_line_error(restore("denoise", "empty", "out"), 3, "empty", "no pictures")
