@@ -50,15 +50,13 @@ bench: setup ## time layers, networks, folders, memory and training, beside publ
 	$(BIN)/python scripts/bench_score.py
 	$(BIN)/python scripts/bench_waiting.py
 
-weights-deblur: weights-deblur-fast ## train deblur-fast on, and publish it in four orientations as deblur too
-	$(BIN)/python scripts/publish_weights.py $(RUN) --name deblur --ensemble 4
-
-RUN ?= runs/$(or $*,deblur-fast)
-weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
+RUN ?= runs/$*
+weights-deblur weights-deblur-fast: FRAMES ?= ../shared/data/frames/gopro240
 weights-denoise-best: INIT ?= denoise
 weights-denoise-fast: SETTINGS ?= loss.kind=psnr loss.eps=4e-3 optimiser.clip_norm=300 optimiser.lr=0.005 optimiser.adamw_lr=5e-4 \
 	schedule.warmup=0.01 schedule.decay=0.92 patches=[{start=0.0,size=192,batch_size=2}]
 weights-denoise-best: PUBLISH ?= --ensemble 2
+weights-deblur: PUBLISH ?= --ensemble 4
 weights-%: setup ## train the shipped weights further, MINUTES in all: make weights-denoise-fast DATA=folder MINUTES=120 RUN=runs/new
 	$(BIN)/restore train $* $(DATA) --out $(RUN) --max-minutes $(MINUTES) --processes $(PROCESSES) --resume \
 		$(foreach setting,$(SETTINGS),--set '$(setting)') $(addprefix --frames ,$(FRAMES)) $(addprefix --init ,$(if $(wildcard weights/$*.safetensors),$*,$(INIT)))
