@@ -13,7 +13,7 @@ import pytest
 
 import restore
 from restore.config import load_config
-from restore.weights import CATALOGUE, shipped_folder
+from restore.weights import CATALOGUE, read_info, shipped_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,18 +52,17 @@ def make(*arguments: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_one_command_trains_on_from_the_shipped_weights_and_publishes(name: str) -> None:
-    trained = name if name != "deblur" else "deblur-fast"
-    train, *publish = make(f"weights-{name}")
-    assert f"restore train {trained} photographs --out runs/{trained} --max-minutes 7 " in train
+    train, publish = make(f"weights-{name}")
+    assert f"restore train {name} photographs --out runs/{name} --max-minutes 7 " in train
     assert " --resume " in train
-    assert train.endswith(f"--init {trained}")
-    assert ("--frames" in train) == (trained == "deblur-fast")
-    assert f"publish_weights.py runs/{trained} --name {trained}" in publish[0]
-    assert len(publish) == 1 + (name == "deblur")
-    assert name != "deblur" or publish[1].endswith("publish_weights.py runs/deblur-fast --name deblur --ensemble 4")
+    assert train.endswith(f"--init {name}")
+    assert ("--frames" in train) == name.startswith("deblur")
+    assert f"publish_weights.py runs/{name} --name {name}" in publish
+    num_views = read_info(name).ensemble
+    assert publish.endswith(f" --ensemble {num_views}" if num_views > 1 else f" --name {name}")
     again, *_ = make(f"weights-{name}", "RUN=runs/again")
     assert " --out runs/again " in again
     settings = [
         argument for index, argument in enumerate(shlex.split(train)) if shlex.split(train)[index - 1] == "--set"
     ]
-    assert load_config(trained, settings).name == trained
+    assert load_config(name, settings).name == name
