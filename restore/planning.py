@@ -233,9 +233,8 @@ class _Guard:
     def __init__(self, plan: Plan) -> None:
         roots = [Path(os.path.realpath(root)) for root in plan.inputs]
         self.folders = [root for root in roots if root.is_dir()]
-        self.files = set(roots).difference(self.folders)
         self.files_by_name: dict[str, list[Path]] = {}
-        for file in self.files:
+        for file in set(roots).difference(self.folders):
             self.files_by_name.setdefault(file.name.casefold(), []).append(file)
         self.output = Path(os.path.realpath(plan.output))
         self.may_collide = plan.suffix is not None or len(plan.inputs) > 1
@@ -260,12 +259,11 @@ class _Guard:
 
     def _is_file(self, target: Path) -> bool:
         """Return whether a target is an input, also where a disk takes a.JPG and a.jpg for one name."""
-        return target in self.files or (
-            _exists(target)
-            and any(
-                target.samefile(file) and target.parent.samefile(file.parent)
-                for file in self.files_by_name.get(target.name.casefold(), ())
-            )
+        namesakes = self.files_by_name.get(target.name.casefold(), ())
+        return target in namesakes or (
+            bool(namesakes)
+            and _exists(target)
+            and any(target.samefile(file) and target.parent.samefile(file.parent) for file in namesakes)
         )
 
     def _is_input(self, target: Path, folder: Path) -> bool:

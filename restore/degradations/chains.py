@@ -296,7 +296,8 @@ class InCameraSharpening(_Step):
     ) -> tuple[Tensor, Tensor, float | None]:
         """Return image and reference, sharpened alike."""
         drawn = self._drawn(generator)
-        return in_camera_sharpening(image, *drawn), in_camera_sharpening(reference, *drawn), None
+        sharpened = in_camera_sharpening(image, *drawn)
+        return sharpened, sharpened if reference is image else in_camera_sharpening(reference, *drawn), None
 
     def _drawn(self, generator: torch.Generator) -> tuple[float, float, float]:
         return _uniform(self.sigma, generator), _uniform(self.radius, generator), _uniform(self.amount, generator)
