@@ -12,6 +12,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # on pictures this small, threads
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def same_weights_whatever_ran_before() -> None:
+    """Let networks without weights of their own begin as they would if a test ran alone."""
+    import torch  # noqa: PLC0415  only after the number of threads is set
+
+    torch.manual_seed(0)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `--store` renew the stored pictures of tests/golden."""
     parser.addoption("--store", action="store_true", help="store what tests/golden compares with anew")
