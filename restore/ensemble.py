@@ -34,7 +34,7 @@ def mean_over_views(restore: Callable[[Tensor], Tensor], image_NCHW: Tensor, num
         restored = _turned_back(restore(_turned(image_NCHW, view)), view)
         is_sound = restored[:, :1, :1, :1].isfinite()
         total = total + torch.where(is_sound, restored, 0)
-        num_sound = num_sound + is_sound
+        num_sound = num_sound + is_sound.to(image_NCHW.dtype)
     return total / num_sound
 
 

@@ -34,7 +34,7 @@ MAX_AUTO_TILE = 1024
 OVERLAP = 128
 OVERLAP_OF_SCALES = 192  # what a network changes at smaller sizes reaches further
 ROWS_HALVED = 512  # of a picture that become floats at a time
-TILE_MULTIPLE = 64  # strides divide it, and so do the cells of attention over windows of less than 384 pixels
+TILE_MULTIPLE = 64  # at least; larger where a network's strides or cells of attention are
 TLC_LIMIT = 2.0  # factors thrice the global ones paint mosaics; chosen on made-up nets, no published one was at hand
 USUAL = -1.0, 2.0  # values that networks see: white is 1, and noise goes beyond; what lies further out is added again
 EXPLODED = 5.0  # times the largest value: no restoration changes a pixel by that much
@@ -159,14 +159,15 @@ class Restorer:
         network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
         self.tlc_px = _tlc_px(network, info, as_word(LocalStatistics, tlc, "tlc"))
         self._tile_sizes: dict[tuple[int, ...], int] = {}  # by number and size of pictures
-        self.multiple, self.largest_tile, self.num_scales, self.knows_sigma = TILE_MULTIPLE, MAX_AUTO_TILE, 1, False
+        self.grid_px, self.largest_tile, self.num_scales, self.knows_sigma = TILE_MULTIPLE, MAX_AUTO_TILE, 1, False
         if isinstance(network, NAFNet):
-            self.multiple = max(TILE_MULTIPLE, network.size_multiple)
+            self.grid_px = network.grid_px
             self.largest_tile = sys.maxsize if network.config.is_global else MAX_AUTO_TILE
             self.num_scales = network.config.scales
             self.knows_sigma = network.config.sigma_input
             network.fold()
             network.use_local_statistics(None)
+        self.multiple = max(TILE_MULTIPLE, self.grid_px)
         self.network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, image: Image, *, sigma: float | None = None, strength: float = 1.0, clip: bool = True) -> Image:
@@ -360,7 +361,7 @@ class Restorer:
         if coarse_change is not None:  # it is turned with the picture
             x = torch.cat([x, coarse_change], dim=1)
         if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
-            x = mirrored_to_multiple(x, self.multiple)
+            x = mirrored_to_multiple(x, self.grid_px)
         y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
         y = (y if channels == 3 else y.mean(1, keepdim=True)) + (finite - usual)
         return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are

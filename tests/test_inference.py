@@ -252,6 +252,22 @@ def test_a_self_ensemble_does_not_depend_on_how_the_picture_is_held() -> None:
     np.testing.assert_allclose(restorer(picture[:, ::-1]), restored[:, ::-1], atol=1e-5)
 
 
+@pytest.mark.parametrize(("window_px", "completed"), [(64, (48, 112)), (192, (64, 128))])
+def test_a_self_ensemble_completes_pictures_no_further_than_strides_and_cells_take(
+    window_px: int, completed: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    refine = NAFNet.refine
+
+    def watched(network: NAFNet, x: Tensor, *args: Any) -> Tensor:
+        sizes.append(tuple(x.shape[-2:]))
+        return refine(network, x, *args)
+
+    monkeypatch.setattr(NAFNet, "refine", watched)
+    Restorer(small_net(stem=2, sca_window=window_px), ensemble=4)(random_picture("float32", 33, 100, 3))
+    assert sizes == [completed, completed[::-1]] * 2
+
+
 def test_the_noise_level_reaches_the_network() -> None:
     picture = random_picture("float32", 16, 16, 3)
     restorer = Restorer(small_net(sigma_input=True))

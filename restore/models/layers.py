@@ -215,7 +215,7 @@ class SCA(nn.Sequential):
             return self._exact_local(x_NCHW, self.local_size)
         if self.window is None or max(height, width) <= self.window:
             return self._factors(self[0](x_NCHW))
-        cell = 2 ** int(math.log2(max(1, self.window / 3)))  # a power of two, so that tiles and wholes share cells
+        cell = cell_of(self.window)
         reach = self.window // (2 * cell)
         means = F.avg_pool2d(x_NCHW, cell, ceil_mode=True, count_include_pad=False) if cell > 1 else x_NCHW
         means = F.avg_pool2d(means, (2 * reach + 1, 1), 1, (reach, 0), count_include_pad=False)
@@ -236,6 +236,11 @@ class SCA(nn.Sequential):
         ratios = distance / usual.norm(dim=1).amin((1, 2)).clamp_min(1e-6)  # one for each picture
         self.disagreement = float(ratios.detach().amax())
         return factors
+
+
+def cell_of(window: int) -> int:
+    """Return the side of the cells that `SCA` makes windows of: a power of two, so that tiles and wholes share them."""
+    return 2 ** int(math.log2(max(1, window / 3)))
 
 
 def local_mean(x_NCHW: Tensor, size: int) -> Tensor:

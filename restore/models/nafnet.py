@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from restore.models.attention import LKA, LSKA, LSKA_KERNELS, ChannelAttention, DeformableLKA
 from restore.models.blocks import FEED_FORWARDS, LKABlock, NAFBlock
 from restore.models.deformable import OFFSETS
-from restore.models.layers import ACTIVATIONS, NORMS, SCA, PointwiseConv2d, enlarged, halved, mirrored_to_multiple
+from restore.models.layers import (
+    ACTIVATIONS,
+    NORMS,
+    SCA,
+    PointwiseConv2d,
+    cell_of,
+    enlarged,
+    halved,
+    mirrored_to_multiple,
+)
 
 MAX_WIDTH = 4096
 MAX_SCALES = 16  # the smallest of a picture of 65,536 pixels a side is one pixel
@@ -266,6 +275,16 @@ class NAFNet(nn.Module):
         """
         strides: int = self.config.stem * 2 ** len(self.config.encoder)
         return max(16, strides) if self.config.padding == "reflect" else strides
+
+    @property
+    def grid_px(self) -> int:
+        """Pixels after which strides and the cells of channel attention repeat: shifted by so many, all is the same."""
+        cells = (
+            cell_of(window) * self.config.stem * 2**level
+            for level in range(len(self.config.encoder) + 1)
+            if (window := self._on_map(self.config.sca_window, level))
+        )
+        return max([self.size_multiple, *cells])  # all are powers of two
 
     def forward(self, image_NCHW: Tensor, sigma_N: Tensor | None = None) -> Tensor:
         """Restore a picture.

@@ -59,6 +59,25 @@ def test_attention_averages_over_the_same_part_of_the_picture_at_every_size(
 
 
 @pytest.mark.parametrize(
+    ("stem", "window_px", "grid_px"),
+    [(2, 64, 16), (2, 48, 16), (1, 64, 16), (2, 192, 64), (4, 400, 128), (4, None, 16), (2, 100, 32)],
+)
+@torch.no_grad()
+def test_a_network_does_the_same_one_grid_further(stem: int, window_px: int | None, grid_px: int) -> None:
+    one = Stage(1)
+    network = NAFNet(NAFNetConfig(4, (one, one), one, (one, one), stem=stem, sca_window=window_px)).double()
+    randomise(network)
+    assert network.grid_px == grid_px
+    if window_px is None or window_px > 100:  # then all pixels depend on all
+        return
+    image = picture(1, 3, 480, 480).double()
+    same, shorter = (network(image[..., by:])[..., 240 - by : 260 - by] for by in (grid_px, grid_px // 2))
+    expected = network(image)[..., 240:260]
+    torch.testing.assert_close(same, expected, atol=1e-9, rtol=0)
+    assert (shorter - expected).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
     ("name", "millions", "gmacs"),
     [
         ("founding-12", 0.44, 1.51),
