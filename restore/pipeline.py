@@ -28,6 +28,7 @@ from restore.images.writing import assert_holds
 from restore.inference import Restorer, load
 from restore.memory import is_out_of_memory
 from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
+from restore.sharding import WHOLE, Shard
 from restore.types import Existing, FileStatus, as_word
 
 # these would meet every other file too
@@ -100,6 +101,7 @@ def restore_folder(
     sigma: float | None = None,
     strength: float = 1.0,
     existing: Existing | str = Existing.REFUSE,
+    shard: str | None = None,
     options: FileOptions | None = None,
 ) -> list[FileResult]:
     """Restore files and folders of photographs; one that fails does not stop the others.
@@ -112,6 +114,7 @@ def restore_folder(
         strength: 0 to 1, blend of the input (0) and the restored picture (1).
         existing: `refuse` to start where an output exists; `skip` files that are done, and make anew what was made of
             another input or in another way; or `overwrite` all.
+        shard: `I/N` to do only part I, from 0, of N; `auto` for the part that torchrun or srun gives this process.
         options: how files are read and written.
 
     Returns:
@@ -119,14 +122,19 @@ def restore_folder(
 
     Raises:
         UsageError: paths that make no sense together, outputs that exist, a model that cannot be told sigma, or no
-            such word for existing.
+            such word for existing or shard.
         NothingToDoError: no pictures.
         OutputError: the output cannot be written, or the disk is full.
         WeightsError: the model cannot be loaded.
         ValueError: sigma or strength lie outside [0,1].
     """
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    plan = make_plan([Path(path) for path in paths], Path(output), existing=as_word(Existing, existing, "existing"))
+    plan = make_plan(
+        [Path(path) for path in paths],
+        Path(output),
+        existing=as_word(Existing, existing, "existing"),
+        shard=WHOLE if shard is None else Shard.parse(shard),
+    )
     with output_ready(plan.output):
         restorer = model if isinstance(model, Restorer) else load(model)
         restorer.check(sigma, strength)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from restore.atomic import sweep_partials
 from restore.errors import NothingToDoError, OutputError, UsageError
 from restore.images import FORMATS, HIDDEN, KEPT_APART, UNREADABLE, UNSUPPORTED, find_images, may_be_read
+from restore.sharding import WHOLE, Shard
 from restore.types import Existing
 
 SkipHandler = Callable[[Path, str], None]
@@ -24,11 +26,12 @@ _FOREIGN_SUFFIXES = {*UNSUPPORTED, ".gif"}  # those that mean a picture, though 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to read and the file to write, and its place in the plan, from 0 on."""
+    """One file to read and the file to write, its name below the input, and its place in the plan, from 0 on."""
 
     source: Path
     target: Path
-    number: int = 0
+    name: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Plan:
         existing: what becomes of jobs whose output exists.
         num_skipped_files: files that are no pictures by their names, and links and devices that are not followed.
         unreadable: folders and files that the system keeps from us, each with the reason.
+        shard: the part of the inputs that this is the plan for.
     """
 
     inputs: tuple[Path, ...]
@@ -52,6 +56,17 @@ class Plan:
     existing: Existing
     num_skipped_files: int = 0
     unreadable: tuple[str, ...] = ()
+    shard: Shard = WHOLE
+
+    def part(self, shard: Shard) -> Plan:
+        """Return the plan of those jobs that fall to a shard; it is empty where none does."""
+        if shard == WHOLE:
+            return self
+        names = tuple(
+            [name for name in names if shard.holds(name or root.name)]
+            for root, names in zip(self.inputs, self.names, strict=True)
+        )
+        return dataclasses.replace(self, names=names, shard=shard)
 
     def __iter__(self) -> Iterator[Job]:
         """Yield the jobs."""
@@ -60,7 +75,7 @@ class Plan:
             top = self.output if len(self.inputs) == 1 else self.output / root.resolve().name
             for name in names:
                 target = self._with_suffix(top / name) if name else self._target_of_file(root)
-                yield Job(root / name, target, next(number))
+                yield Job(root / name, target, name or root.name, next(number))
 
     @property
     def output_folder(self) -> Path | None:
@@ -95,6 +110,7 @@ def make_plan(
     *,
     suffix: str | None = None,
     existing: Existing = Existing.REFUSE,
+    shard: Shard = WHOLE,
     on_skip: SkipHandler | None = None,
 ) -> Plan:
     """Check a run before anything is written.
@@ -104,6 +120,7 @@ def make_plan(
         output: where to.
         suffix: of the outputs with its dot, None to keep each input's.
         existing: what becomes of jobs whose output exists.
+        shard: plan for this part alone; inputs are checked whole, since the other parts are done beside it.
         on_skip: hears of every file passed over, and why.
 
     Raises:
@@ -137,7 +154,7 @@ def make_plan(
     first_existing: Path | None = None
     for job in plan:
         guard.check(job)
-        if _is_taken(job.target):
+        if shard.holds(job.name) and _is_taken(job.target):
             num_existing += 1
             first_existing = first_existing or job.target
     if num_existing and existing is Existing.REFUSE:
@@ -147,7 +164,7 @@ def make_plan(
         where = ", ".join(map(str, roots))
         why = unreadable[0] if unreadable else f"{where}: no pictures here ({num_skipped_files} passed over{example})"
         raise NothingToDoError(f"{why}; {_known_formats()} are read")
-    return plan
+    return plan.part(shard)
 
 
 def _names_in(root: Path, output: Path, on_skip: SkipHandler) -> list[str]:

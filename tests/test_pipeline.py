@@ -101,7 +101,19 @@ def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) ->
         restore_folder(folder, out, model=Restorer(nn.Identity()), strength=2)
     with pytest.raises(UsageError, match="existing replace: choose refuse, skip, overwrite"):
         restore_folder(folder, out, existing="replace")
+    with pytest.raises(UsageError, match="shard 2/2: there is no such part"):
+        restore_folder(folder, out, shard="2/2")
     assert not out.parent.exists()
+
+
+@pytest.mark.usefixtures("plan")
+def test_shards_of_several_inputs_share_out_all_of_them(tmp_path: Path) -> None:
+    write_photo(tmp_path / "alone.png", Photo(np.zeros((4, 6, 3), np.uint8)))
+    inputs, model = [tmp_path / "in", tmp_path / "alone.png"], Restorer(nn.Identity())
+    parts = [restore_folder(inputs, tmp_path / "out", model=model, shard=f"{index}/3") for index in range(3)]
+    done = sorted(result.source.name for part in parts for result in part if result.status is FileStatus.DONE)
+    assert done == sorted(["alone.png", *NAMES])
+    assert all(len(part) < len(done) for part in parts)
 
 
 def test_a_closed_output_folder_is_said_in_dry_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ def deblur(  # noqa: PLR0917  the order is that of the help page
     strip_metadata: options.StripMetadata = False,
     max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
     allow_truncated: options.AllowTruncated = False,
+    shard: options.ShardOption = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -36,6 +36,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     skip_existing: options.SkipExisting = False,
     overwrite: options.Overwrite = False,
     max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    shard: options.ShardOption = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -67,7 +68,12 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
     on_skip = say_skipped if verbose else None
     frames = given.frames_of(input_, output, settings, on_skip)
     plan = planning.make_plan(
-        list(frames) or [input_], output, suffix=options.suffix_of(format_), existing=existing, on_skip=on_skip
+        list(frames) or [input_],
+        output,
+        suffix=options.suffix_of(format_),
+        existing=existing,
+        shard=options.shard_of(shard),
+        on_skip=on_skip,
     )
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)
     document = {"command": "degrade", "settings": settings}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from restore.errors import UsageError
+from restore.sharding import WHOLE, Shard
 from restore.types import Existing, Precision
 
 Inputs = Annotated[
@@ -57,6 +58,15 @@ SkipExisting = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist already.")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N|auto",
+        help="Do only part I, from 0, of N, so that N processes or machines share the files; auto: as torchrun or srun "
+        "number this process.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done; write nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
@@ -104,6 +114,15 @@ def what_becomes_of_existing(*, skip_existing: bool, overwrite: bool) -> Existin
     if skip_existing:
         return Existing.SKIP
     return Existing.OVERWRITE if overwrite else Existing.REFUSE
+
+
+def shard_of(text: str | None) -> Shard:
+    """Read the value of --shard.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    return WHOLE if text is None else Shard.parse(text)
 
 
 def suffix_of(format_name: str | None) -> str | None:

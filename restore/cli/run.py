@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from restore.cli import console
 from restore.cli.meanings import counted
 from restore.cli.progress import SECONDS_BETWEEN_LINES
+from restore.sharding import WHOLE
 from restore.types import FileStatus
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Run:
             found = {
                 "summary": summary,
                 "files": self.files,
+                "shard": str(self.plan.shard),
                 "unreadable": list(self.plan.unreadable),
             }
             console.result_json({"schema_version": SCHEMA_VERSION, **document, **found})
@@ -140,7 +142,8 @@ class Run:
         if self.num_warned:
             others.append(f", {self.num_warned} with warnings")
         speed = f" in {self.seconds:.1f} s ({self._speed()})" if self.pixels else ""
-        return f"{verb} {num_done} {photographs}{speed}{''.join(others)} → {self.plan.output}"
+        part = "" if self.plan.shard == WHOLE else f" of shard {self.plan.shard}"
+        return f"{verb} {num_done} {photographs}{part}{speed}{''.join(others)} → {self.plan.output}"
 
     @property
     def _num_seen(self) -> int:

@@ -513,3 +513,13 @@ def test_frames_need_a_folder_other_than_the_output(tmp_path: Path) -> None:
     same = degrade(tmp_path / "in", tmp_path / "in", *arguments)
     assert same.returncode == 2
     assert "input and output are the same" in errors(same)[0]
+
+
+def test_shards_draw_the_noise_that_one_run_draws(photos: Path, tmp_path: Path) -> None:
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    assert degrade(photos, whole, "--noise", 25).returncode == 0
+    for index in range(2):
+        assert degrade(photos, shared, "--noise", 25, "--shard", f"{index}/2").returncode == 0
+    names = files_below(whole)
+    assert files_below(shared) == names
+    assert all((shared / name).read_bytes() == (whole / name).read_bytes() for name in names)

@@ -18,10 +18,11 @@ from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.pipeline import FileResult
 from restore.planning import Plan
+from restore.sharding import Shard
 from restore.types import Existing, FileStatus, Task
 from restore.weights import save_weights
 
-from .conftest import Restore, files_below, load_pixels, one_line_error
+from .conftest import Restore, files_below, load_pixels, noisy_picture, one_line_error, save
 
 SMALL = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), stem=2)
 OWN_OPTIONS = {Task.DENOISE: ["--sigma", "10"], Task.DEBLUR: ["--tlc", "off"]}
@@ -255,3 +256,63 @@ def test_results_that_come_late_do_not_slow_the_pace(
     following.pixels = 10**6
     following.show_progress(3.0)
     assert capsys.readouterr().err.splitlines()[-1] == "3 of 5 files, 0.10 images/s, 0:00:20 left"
+
+
+def test_shards_make_a_folder_together_and_each_counts_its_own(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    done = []
+    for index in range(3):
+        finished = restore(task, "in", "out", "--model", weights[task], "--shard", f"{index}/3", "--json")
+        assert finished.returncode == 0, finished.stderr
+        document = json.loads(finished.stdout)
+        assert document["shard"] == f"{index}/3"
+        names = [Path(file["source"]).relative_to("in").as_posix() for file in document["files"]]
+        assert re.match(rf"restored {len(names)} photographs? of shard {index}/3", finished.stderr)
+        assert document["summary"]["done"] == len(names)
+        done += names
+    assert set(done) == files_below(tmp_path / "out") == files_below(photographs)
+    assert len(done) == 3
+    finished = restore(task, "in", "out", "--model", weights[task], "--skip-existing", "--json")
+    assert json.loads(finished.stdout)["summary"]["skipped"] == 3  # records of all shards are found
+    assert json.loads(finished.stdout)["shard"] == "0/1"
+
+
+def test_a_shard_meets_what_concerns_its_own_files_alone(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    shard = [("--model", weights[task], "--shard", f"{index}/2") for index in range(2)]
+    (own,) = [index for index in range(2) if Shard(index, 2).holds("a.png")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"precious")
+    one_line_error(restore(task, "in", "out", *shard[own]), 2, "a.png exists already")
+    assert restore(task, "in", "out", *shard[1 - own]).returncode == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"precious"
+    save(photographs / "a.jpg", noisy_picture(4))  # whichever shard it falls to, both see that there are two for one
+    for options in shard:
+        finished = restore(task, "in", "png", "--format", "png", *options)
+        one_line_error(finished, 2, "a.jpg", "a.png", "would both become")
+
+
+def test_a_shard_without_files_is_done(
+    restore: Restore, photographs: Path, tmp_path: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    (other,) = [index for index in range(2) if not Shard(index, 2).holds("a.png")]
+    options = ["--model", weights[task], "--shard", f"{other}/2"]
+    finished = restore(task, photographs / "a.png", "out", *options)
+    assert (finished.returncode, finished.stderr[: finished.stderr.find("→")]) == (
+        0,
+        f"restored 0 photographs of shard {other}/2 ",
+    )
+    (tmp_path / "empty").mkdir()
+    one_line_error(restore(task, "empty", "out", *options), 3, "no pictures here")
+
+
+def test_the_starter_of_processes_says_which_shard(
+    restore: Restore, photographs: Path, weights: dict[Task, Path], task: Task
+) -> None:
+    options = [photographs, "out", "--model", weights[task], "--shard", "auto", "--dry-run"]
+    finished = restore(task, *options, env={"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    assert re.match(r"would restore \d photographs? of shard 1/2", finished.stderr), finished.stderr
+    nobody = dict.fromkeys(("RANK", "SLURM_PROCID"), "")
+    one_line_error(restore(task, *options, env=nobody), 2, "shard auto: neither RANK and WORLD_SIZE")
