@@ -1,7 +1,8 @@
 """One folder shared out among processes or machines: each does the files that fall to it, without a word between them.
 
 Which process a file falls to depends on its name and on nothing else, so that files which come, go or fail in one shard
-move nothing in another.
+move nothing in another. Names that some disk takes for one name fall to one process, which sees that the second output
+would replace the first: those that differ in case or accents alone, and in extensions, which --format may make alike.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -67,7 +69,8 @@ class Shard:
         """Return whether the file of that name falls to this part."""
         if self.count == 1:
             return True
-        digest = hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
+        key = unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()  # noqa: PTH122  names may be any text
+        digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index
 
 

@@ -19,8 +19,22 @@ def test_every_name_falls_to_one_part_and_parts_are_about_equal(count: int) -> N
 
 
 def test_a_part_is_the_same_in_every_process_and_version() -> None:
-    digest = hashlib.blake2b(b"a.png", digest_size=8).hexdigest()
+    digest = hashlib.blake2b(b"a", digest_size=8).hexdigest()
     assert [Shard(index, 5).holds("a.png") for index in range(5)].index(True) == int(digest, 16) % 5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("2024/X.png", "2024/x.png"),
+        ("caf\u00e9.png", "cafe\u0301.png"),
+        ("Stra\u00dfe.png", "STRASSE.png"),
+        ("a/x.JPG", "A/X.png"),
+    ],
+)
+def test_names_that_may_be_one_on_a_disk_fall_to_one_part(names: tuple[str, str]) -> None:
+    first, second = ([Shard(index, 997).holds(name) for index in range(997)] for name in names)
+    assert first == second
 
 
 def test_names_that_are_no_text_fall_to_a_part() -> None:
