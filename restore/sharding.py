@@ -16,8 +16,10 @@ from dataclasses import dataclass
 
 from restore.errors import UsageError
 
-# what the starters of processes call the number of a process and how many there are, the inner one first
-_STARTERS = {"torchrun": ("RANK", "WORLD_SIZE"), "srun": ("SLURM_PROCID", "SLURM_NTASKS")}
+# What the starters of processes call the number of a process and how many there are, the inner one first. SLURM_NTASKS
+# will not do: in a batch script and in the shell of an allocation it counts tasks that srun has yet to start, beside a
+# SLURM_PROCID of 0, and one process would do the first part and leave the others undone.
+_STARTERS = {"torchrun": ("RANK", "WORLD_SIZE"), "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")}
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,10 @@ def test_parts_are_read_as_they_are_written(text: str, shard: Shard) -> None:
     ("environment", "shard"),
     [
         ({"RANK": "1", "WORLD_SIZE": "2"}, Shard(1, 2)),
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, Shard(3, 8)),
-        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Shard(1, 2)),
-        ({"RANK": "1", "SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, Shard(3, 8)),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, Shard(3, 8)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Shard(1, 2)),
+        ({"RANK": "1", "SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8"}, Shard(3, 8)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, WHOLE),  # the shell of an allocation
     ],
 )
 def test_auto_is_what_the_starter_of_processes_says(environment: dict[str, str], shard: Shard) -> None:
@@ -69,9 +70,18 @@ def test_auto_is_what_the_starter_of_processes_says(environment: dict[str, str],
         ("0/4\n", {}, "choose auto"),
         ("4/4", {}, "shard 4/4: there is no such part; parts count from 0: choose 0/4 to 3/4"),
         ("0/0", {}, "shard 0/0: there is no such part; parts count from 0: choose 0/1"),
-        ("auto", {}, r"neither RANK and WORLD_SIZE \(torchrun\) nor SLURM_PROCID and SLURM_NTASKS \(srun\) are set"),
+        (
+            "auto",
+            {},
+            r"neither RANK and .* \(torchrun\) nor SLURM_PROCID and SLURM_STEP_NUM_TASKS \(srun\) are set",
+        ),
+        ("auto", {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "shard auto: neither"),  # a batch script without srun
         ("auto", {"RANK": "first", "WORLD_SIZE": "2"}, "RANK=first and WORLD_SIZE=2 are not what torchrun sets"),
-        ("auto", {"SLURM_PROCID": "2", "SLURM_NTASKS": "2"}, "SLURM_PROCID=2 and SLURM_NTASKS=2 are not what srun"),
+        (
+            "auto",
+            {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "2"},
+            "SLURM_STEP_NUM_TASKS=2 are not what srun sets",
+        ),
     ],
 )
 def test_parts_that_do_not_exist_are_refused(text: str, environment: dict[str, str], message: str) -> None:
