@@ -144,9 +144,10 @@ def _explain(error: Exception) -> None:
 
 
 def _another_process_says_it(error: RestoreError) -> bool:
-    """Return whether all processes of a team meet this error, and the first one names it."""
+    """Return whether all processes of a team meet this error, and the first one names it; shards have their own."""
     is_led = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"  # torchrun sets them all
-    return error.exit_code in (2, 3, 4) and is_led
+    has_shard = any(word.partition("=")[0] == "--shard" for word in sys.argv)
+    return error.exit_code in (2, 3, 4) and is_led and not has_shard
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:

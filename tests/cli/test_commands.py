@@ -89,11 +89,19 @@ def test_a_full_memory_is_no_bug(
     assert capsys.readouterr().err == "error: out of memory; close other programs and try again\n"
 
 
-@pytest.mark.parametrize(("team", "num_lines"), [({}, 1), ({"TORCHELASTIC_RUN_ID": "x"}, 0)])
+@pytest.mark.parametrize(
+    ("team", "options", "num_lines"),
+    [
+        ({}, [], 1),
+        ({"TORCHELASTIC_RUN_ID": "x"}, [], 0),
+        ({"TORCHELASTIC_RUN_ID": "x"}, ["--shard", "auto"], 1),  # what exists already concerns its own part
+        ({"TORCHELASTIC_RUN_ID": "x"}, ["--shard=1/2"], 1),
+    ],
+)
 def test_only_a_process_of_torchrun_leaves_an_error_to_the_first(
-    restore: Restore, team: dict[str, str], num_lines: int
+    restore: Restore, team: dict[str, str], options: list[str], num_lines: int
 ) -> None:
-    finished = restore("denoise", "in", "", env={"RANK": "1", **team})
+    finished = restore("denoise", "in", "", *options, env={"RANK": "1", **team})
     assert (finished.returncode, finished.stderr.count("\n")) == (2, num_lines)
 
 
