@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from restore.errors import TeamError, UsageError, brief
+from restore.errors import DeviceError, TeamError, UsageError, brief
 
 if dist.is_available():
     # Its functions take the group of the moment of their import as a default. Imported later (by torch.compile's
@@ -112,6 +112,7 @@ def own_device(device: torch.device) -> torch.device:
 
     Raises:
         UsageError: that is no number.
+        DeviceError: this machine has fewer GPUs than processes.
     """
     if device != torch.device("cuda") or not is_in_team():  # cuda:2 was meant
         return device
@@ -119,6 +120,9 @@ def own_device(device: torch.device) -> torch.device:
         own = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or "0"))
     except ValueError as error:
         raise UsageError(f"LOCAL_RANK={os.environ['LOCAL_RANK']} is no number; {_BY_TORCHRUN}") from error
+    if (num_gpus := torch.cuda.device_count()) <= own.index:
+        reason = f"{own} is meant for this process (LOCAL_RANK), and there are only {num_gpus} CUDA devices"
+        raise DeviceError(f"{reason}; start no more processes than that on a machine, or choose a device")
     torch.cuda.set_device(own)
     return own
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from restore.distributed import Team, join_team, number_of_processes, own_device
-from restore.errors import UsageError
+from restore.errors import DeviceError, UsageError
 
 LEAVE_A_TEAM = """
 import os
@@ -63,8 +63,21 @@ def test_a_rank_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_empty_rank_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _device: None)
     assert own_device(torch.device("cuda")) == torch.device("cuda", 0)
+
+
+def test_a_process_for_which_there_is_no_gpu_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_device: torch.device) -> None:
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", refuse)
+    with pytest.raises(DeviceError, match=r"cuda:1 is meant for this process .* only 1 CUDA devices; start no more"):
+        own_device(torch.device("cuda"))
 
 
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
