@@ -125,7 +125,7 @@ def make_plan(
 
     Raises:
         UsageError: a missing input, an output that is an input, two inputs for one output, or outputs that exist.
-        NothingToDoError: no pictures.
+        NothingToDoError: no inputs, or no pictures in them.
         OutputError: the output lies where we may not look.
     """
     named_once: dict[str, Path] = {}
@@ -293,6 +293,8 @@ class _Guard:
 
 
 def _check_paths(roots: Sequence[Path], output: Path, suffix: str | None) -> None:
+    if not roots:
+        raise NothingToDoError("no inputs were named; name files or folders")
     if suffix is not None and suffix not in FORMATS:
         raise UsageError(f"{suffix[1:]}: not a format that can be written; choose one of {_known_formats()}")
     for root in roots:

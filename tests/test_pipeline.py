@@ -18,7 +18,7 @@ from torch import nn
 from restore import pipeline
 from restore.cli.run import Run
 from restore.done import DoneRecords
-from restore.errors import DeviceError, OutputError, UsageError, WeightsError
+from restore.errors import DeviceError, NothingToDoError, OutputError, UsageError, WeightsError
 from restore.images import Photo, write_photo
 from restore.images.opencv import cv2
 from restore.inference import Restorer
@@ -103,6 +103,8 @@ def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) ->
         restore_folder(folder, out, existing="replace")
     with pytest.raises(UsageError, match="shard 2/2: there is no such part"):
         restore_folder(folder, out, shard="2/2")
+    with pytest.raises(NothingToDoError, match=r"^no inputs were named; name files or folders$"):
+        restore_folder([], out)
     assert not out.parent.exists()
 
 
