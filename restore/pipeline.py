@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from restore.degradations import Chain, Jpeg, generator_for, mean_light
+from restore.distributed import own_device
 from restore.done import NO_RECORDS, DoneRecords, Kept
 from restore.errors import ImageError, OutputError, UsageError
 from restore.images import FORMATS, MAX_PIXELS, Photo, from_float, read_photo, to_float, write_photo
 from restore.images.opencv import cv2
 from restore.images.photo import count_outside
 from restore.images.writing import assert_holds
-from restore.inference import Restorer, load
+from restore.inference import Restorer, find_device, load
 from restore.memory import is_out_of_memory
 from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
 from restore.sharding import WHOLE, Shard
@@ -109,7 +110,8 @@ def restore_folder(
     Args:
         inputs: a file or folder, or several; folders are searched recursively and mirrored in the output.
         output: a folder; with a single input file also the name of the file to write.
-        model: a Restorer, or what `restore.load` takes.
+        model: a Restorer, or what `restore.load` takes; with the shard `auto` each process of torchrun then computes on
+            a GPU of its own.
         sigma: standard deviation of the noise in [0,1]; None to let the network find out.
         strength: 0 to 1, blend of the input (0) and the restored picture (1).
         existing: `refuse` to start where an output exists; `skip` files that are done, and make anew what was made of
@@ -118,7 +120,7 @@ def restore_folder(
         options: how files are read and written.
 
     Returns:
-        A result for each file, in a fixed order.
+        A result for each file, or for each of the part, in a fixed order.
 
     Raises:
         UsageError: paths that make no sense together, outputs that exist, a model that cannot be told sigma, or no
@@ -126,6 +128,7 @@ def restore_folder(
         NothingToDoError: no pictures.
         OutputError: the output cannot be written, or the disk is full.
         WeightsError: the model cannot be loaded.
+        DeviceError: not enough memory for a single tile of the smallest size, or fewer GPUs than processes of torchrun.
         ValueError: sigma or strength lie outside [0,1].
     """
     paths = [inputs] if isinstance(inputs, str | Path) else inputs
@@ -136,9 +139,11 @@ def restore_folder(
         shard=WHOLE if shard is None else Shard.parse(shard),
     )
     with output_ready(plan.output):
-        restorer = model if isinstance(model, Restorer) else load(model)
-        restorer.check(sigma, strength)
-    return list(restore_files(plan, restorer, sigma=sigma, strength=strength, options=options))
+        if not isinstance(model, Restorer):
+            device = find_device("auto")
+            model = load(model, device=str(own_device(device) if shard == "auto" else device))
+        model.check(sigma, strength)
+    return list(restore_files(plan, model, sigma=sigma, strength=strength, options=options))
 
 
 def restore_files(

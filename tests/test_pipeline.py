@@ -118,6 +118,25 @@ def test_shards_of_several_inputs_share_out_all_of_them(tmp_path: Path) -> None:
     assert all(len(part) < len(done) for part in parts)
 
 
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize(("shard", "device"), [("auto", "cuda:1"), ("1/2", "cuda")])
+def test_each_process_of_torchrun_restores_its_part_on_its_own_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: str, device: str
+) -> None:
+    def load(_name: str, *, device: str) -> Restorer:
+        asked.append(device)
+        return Restorer(nn.Identity())
+
+    asked: list[str] = []
+    monkeypatch.setattr(pipeline, "load", load)
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    for name, told in (("is_available", True), ("device_count", 2), ("set_device", None)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, told=told: told)
+    restore_folder(tmp_path / "in", tmp_path / "out", shard=shard)
+    assert asked == [device]
+
+
 def test_a_closed_output_folder_is_said_in_dry_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.R_OK)  # root may read all
     with pytest.raises(OutputError, match="Permission denied"):
