@@ -10,7 +10,16 @@ import secrets
 import socket
 from pathlib import Path
 
-_HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+def _space_of_pids() -> str:
+    """Return what tells containers apart that share the name of their host: to one, processes of another look dead."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # no Linux
+        return ""
+
+
+_HOST = hashlib.blake2b(f"{socket.gethostname()} {_space_of_pids()}".encode(), digest_size=4).hexdigest()
 _PARTIAL = re.compile(rf"\.restore-{_HOST}-(\d+)-[0-9a-f]+\.partial")
 
 
@@ -35,7 +44,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
 
 
 def sweep_partials(folder: Path) -> None:
-    """Remove the temporary files that killed processes of this host left in a folder."""
+    """Remove the temporary files that killed processes of this host, or container, left in a folder."""
     for entry in os.scandir(folder):
         match = _PARTIAL.fullmatch(entry.name)
         if match and not _is_alive(int(match.group(1))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from restore import atomic
 from restore.atomic import sweep_partials, write_atomically
 
 
@@ -63,3 +65,14 @@ write_atomically(Path(sys.argv[1]) / "a.bin", b"half")
         sweep_partials(tmp_path)  # as where another person left it in /tmp
     sweep_partials(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == {alive.name, ".restore-note"}
+
+
+def test_what_lives_in_another_container_of_the_host_is_left(tmp_path: Path) -> None:
+    contained = ["unshare", "--map-root-user", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*contained, "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+    partial = tmp_path / f".restore-{atomic._HOST}-{os.getpid()}-0123abcd.partial"
+    partial.write_bytes(b"half")
+    program = "import sys, pathlib, restore.atomic as atomic; atomic.sweep_partials(pathlib.Path(sys.argv[1]))"
+    subprocess.run([*contained, sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert partial.exists()
