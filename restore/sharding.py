@@ -71,7 +71,8 @@ class Shard:
         """Return whether the file of that name falls to this part."""
         if self.count == 1:
             return True
-        key = unicodedata.normalize("NFC", os.path.splitext(name)[0]).casefold()  # noqa: PTH122  names may be any text
+        stem = os.path.splitext(name)[0].replace(os.sep, "/")  # noqa: PTH122  names may be any text
+        key = unicodedata.normalize("NFC", stem).casefold()
         digest = hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index
 
