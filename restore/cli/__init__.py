@@ -15,7 +15,7 @@ import typer
 
 from restore import __version__
 from restore.cli import console, deblur, degrade, denoise, models, score, train
-from restore.cli.stopping import signals_that_stop
+from restore.cli.stopping import leave_at_once, signals_that_stop
 from restore.errors import DeviceError, RestoreError, UsageError
 from restore.memory import is_out_of_memory
 
@@ -151,6 +151,6 @@ def _another_process_says_it(error: RestoreError) -> bool:
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
-    signal.signal(signum, lambda again, _: os._exit(128 + again))  # a second one leaves at once
+    signal.signal(signum, lambda again, _: leave_at_once(again))  # a second one leaves at once
     _stopped_by.append(signum)
     raise Stopped

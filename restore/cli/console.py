@@ -94,6 +94,13 @@ def stderr_console() -> Console:
     return _err
 
 
+def leave_bar() -> None:
+    """Show the cursor, which a bar hides, and begin a new line: for a signal handler that leaves without unwinding."""
+    if is_terminal():
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # not by rich, whose lock another thread may hold
+
+
 def is_terminal() -> bool:
     """Return whether progress bars make sense: a terminal that can move its cursor, and no CI."""
     return _err.is_terminal and not _err.is_dumb_terminal and not os.environ.get("CI")

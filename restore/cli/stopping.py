@@ -7,6 +7,9 @@ import signal
 import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+from typing import NoReturn
+
+from restore.cli import console
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 ECHO_SECONDS = 1.0  # a terminal and the process that started us may both pass on one Ctrl-C
@@ -18,6 +21,12 @@ def signals_that_stop() -> Iterator[int]:
         number = getattr(signal, name, None)  # Windows has two of the three
         if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
             yield number
+
+
+def leave_at_once(signum: int) -> NoReturn:
+    """End the program by a signal without unwinding, but for the terminal."""
+    console.leave_bar()
+    os._exit(128 + signum)
 
 
 class StopRequest:
@@ -60,4 +69,4 @@ class StopRequest:
         if self.signum is None:
             self.signum, self._asked_at = signum, now
         elif now - self._asked_at > ECHO_SECONDS:
-            os._exit(128 + signum)
+            leave_at_once(signum)

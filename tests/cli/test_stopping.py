@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+
+import pytest
 
 COMMAND = """
 import os, signal, time
@@ -70,6 +73,16 @@ import restore.__main__
 """
 
 
+ON_A_TERMINAL = """
+import os, signal
+from restore.cli import console, stopping
+from rich.progress import Progress
+signal.signal(signal.SIGINT, lambda number, _: stopping.leave_at_once(number))
+with Progress(console=console.stderr_console()):
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
 def leaves_at_once(program: str) -> bool:
     return subprocess.run([sys.executable, "-c", program], timeout=40, check=False).returncode == 130
 
@@ -96,3 +109,21 @@ def test_a_signal_while_libraries_are_loaded_is_not_lost() -> None:
 def test_a_signal_while_the_program_is_being_imported_leaves_no_traceback() -> None:
     finished = subprocess.run([sys.executable, "-c", STARTING], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (-signal.SIGINT, "")
+
+
+def on_a_terminal(program: str) -> tuple[int, bytes]:
+    """Run a program whose stderr is a terminal; return its exit code and what the terminal got."""
+    pty = pytest.importorskip("pty", reason="needs a system with pseudoterminals")
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"TERM": "xterm"}
+    finished = subprocess.run([sys.executable, "-c", program], stderr=theirs, env=environment, timeout=40, check=False)
+    os.close(theirs)
+    told = os.read(ours, 65536)
+    os.close(ours)
+    return finished.returncode, told
+
+
+def test_leaving_at_once_gives_the_cursor_back() -> None:
+    code, told = on_a_terminal(ON_A_TERMINAL)
+    assert code == 130
+    assert -1 < told.rfind(b"\x1b[?25l") < told.rfind(b"\x1b[?25h")
