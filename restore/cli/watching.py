@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -50,7 +51,8 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        with contextlib.suppress(OSError):  # the terminal is closed, and what ended the run is still to be told
+            self.bar.stop()
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Show one record of the log."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,16 @@ with Progress(console=console.stderr_console()):
     os.kill(os.getpid(), signal.SIGINT)
 """
 
+CLOSED_TERMINAL = """
+import os
+from pathlib import Path
+from restore.cli.watching import TrainingDisplay
+display = TrainingDisplay(None, Path("run"), seeks_run=False, quiet=False)
+with display:
+    assert not display.bar.disable
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+"""
+
 
 def leaves_at_once(program: str) -> bool:
     return subprocess.run([sys.executable, "-c", program], timeout=40, check=False).returncode == 130
@@ -127,3 +138,8 @@ def test_leaving_at_once_gives_the_cursor_back() -> None:
     code, told = on_a_terminal(ON_A_TERMINAL)
     assert code == 130
     assert -1 < told.rfind(b"\x1b[?25l") < told.rfind(b"\x1b[?25h")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that takes nothing")
+def test_a_terminal_that_was_closed_is_no_error() -> None:
+    assert on_a_terminal(CLOSED_TERMINAL)[0] == 0
