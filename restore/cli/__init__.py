@@ -76,6 +76,8 @@ def main() -> None:
         code = 1
     except Exception as error:  # noqa: BLE001  the last resort
         code = _explain_stop() or _explain_usage(error) or _explain_system(error) or _explain_bug(error)
+    for number in signals_that_stop():  # all is done, and a signal must not raise in what Python calls at the exit
+        signal.signal(number, lambda *_: os._exit(code or 0))
     sys.exit(code)
 
 

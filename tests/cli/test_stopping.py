@@ -74,6 +74,14 @@ import restore.__main__
 """
 
 
+LEAVING = """
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))  # as torchrun ends the rest of a team
+sys.argv = ["restore", "models", "show", "no-such-model"]
+from restore import cli
+cli.main()
+"""
+
 ON_A_TERMINAL = """
 import os, signal
 from restore.cli import console, stopping
@@ -120,6 +128,11 @@ def test_a_signal_while_libraries_are_loaded_is_not_lost() -> None:
 def test_a_signal_while_the_program_is_being_imported_leaves_no_traceback() -> None:
     finished = subprocess.run([sys.executable, "-c", STARTING], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_signal_at_the_very_end_changes_nothing() -> None:
+    finished = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr.count("\n")) == (4, 1), finished.stderr
 
 
 def on_a_terminal(program: str) -> tuple[int, bytes]:
