@@ -178,7 +178,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415  slow to import
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch  # noqa: PLC0415  see above
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes say what happened
+    logging.disable()  # the processes say what happened; some of elastic's loggers have a level of their own
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     patience: dict[str, Any] = {"shutdown_timeout": SECONDS_TO_SAVE}  # which torch 2.10 does not know yet
     known = {field.name for field in dataclasses.fields(LaunchConfig)}
