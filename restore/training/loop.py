@@ -21,7 +21,7 @@ from restore.checkpoint import load_checkpoint
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team, join_team, own_device
-from restore.errors import DeviceError, DivergedError, OutputError, UsageError
+from restore.errors import DeviceError, DivergedError, NothingToDoError, OutputError, UsageError
 from restore.logbook import Logbook, Record
 from restore.losses import Loss, build_loss
 from restore.memory import is_out_of_memory, keep_freed_memory
@@ -68,6 +68,7 @@ def train(
         The path of the best weights; None where it was stopped before the end of the budget.
 
     Raises:
+        NothingToDoError: too many pictures cannot be read (any more); the state is saved.
         DivergedError: the loss is not finite or the gradients exploded; the last good checkpoint stays.
         UsageError: the folder holds a run already, or one of another recipe.
         WeightsError: the run's checkpoints or the first weights cannot be read.
@@ -97,7 +98,10 @@ def train(
                 try:
                     with _told_out_of_memory(place):
                         is_over = _run(config, material, state, team, logbook, keeper, should_stop)
-                except DivergedError:  # noqa: PERF203  the loop is the retry
+                except NothingToDoError:  # noqa: PERF203  the loop is the retry
+                    keeper.keep_unvalidated(state)
+                    raise
+                except DivergedError:
                     if config.on_divergence == "stop" or state.num_rewinds == MAX_REWINDS:
                         raise
                     state = _rewound(state, config, run_dir, team, init)

@@ -122,6 +122,11 @@ class Keeper:
         if self.team.leads:
             self._write_state(state, "checkpoint")
 
+    def keep_unvalidated(self, state: TrainState) -> None:
+        """Save a state whose pictures are gone: once they are back, the run goes on from there."""
+        if self.team.leads and state.step and state.is_finite():
+            self._write_state(state, "checkpoint")
+
     def _write_state(self, state: TrainState, kind: str) -> None:
         max_mb = self.config.checkpoint.max_mb
         max_bytes = None if max_mb is None else int(max_mb * 1e6)

@@ -19,7 +19,7 @@ from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoin
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
-from restore.errors import DeviceError, DivergedError, UsageError, WeightsError
+from restore.errors import DeviceError, DivergedError, NothingToDoError, UsageError, WeightsError
 from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
 from restore.training import Material, TrainState, loop, train
@@ -153,6 +153,20 @@ def test_what_cannot_be_validated_on_is_named(config: TrainConfig, photographs: 
     train(config, material, tmp_path / "run", on_record=heard.append)
     (reason,) = heard[-1]["bad_pictures"]
     assert reason.startswith(f"{validation / 'a.png'}: ")
+
+
+def test_what_was_learnt_is_kept_where_the_pictures_vanish(
+    config: TrainConfig, photographs: Path, tmp_path: Path
+) -> None:
+    validation, away = tmp_path / "validation", tmp_path / "away"
+    shutil.copytree(photographs, validation)
+    material = Material.open(config, clean=photographs, validation=validation)
+    validation.rename(away)
+    with pytest.raises(NothingToDoError, match="cannot be read"):
+        train(config, material, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006.pt"]
+    away.rename(validation)
+    assert train(config, material, tmp_path / "run", resume=True) is not None
 
 
 @pytest.mark.parametrize("is_paired", [False, True])
