@@ -159,6 +159,8 @@ def _run(  # noqa: PLR0917  `train` reads better so
             if save:
                 keeper.save(state, samples.pictures.bad)
                 state.seconds += meter.seconds_of_saving()
+                (stops,) = team.agree(should_stop())  # one step later it would wait for another validation
+                stop = stop or stops
             if stop or progress >= 1:
                 break
 

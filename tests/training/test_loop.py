@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,21 @@ def test_what_was_learnt_is_kept_where_the_pictures_vanish(
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["checkpoint-00000006.pt"]
     away.rename(validation)
     assert train(config, material, tmp_path / "run", resume=True) is not None
+
+
+def test_a_stop_during_a_save_does_not_wait_for_another(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    saved: list[Any] = []
+    chosen = changed(config, checkpoint={"minutes": 1e-6})
+
+    def heard(record: Mapping[str, Any]) -> None:
+        if record["event"] == "checkpoint":
+            saved.append(record["step"])
+
+    stopped = train(chosen, material, tmp_path / "run", should_stop=lambda: bool(saved), on_record=heard)
+    assert (stopped, len(saved)) == (None, 1)
+    assert saved[0] < 6
 
 
 @pytest.mark.parametrize("is_paired", [False, True])
