@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -51,8 +52,8 @@ class Logbook:
             return
         complete = {"time": time.strftime("%Y-%m-%dT%H:%M:%S"), "event": event} | jsonable(record)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(complete, allow_nan=False) + "\n")
+            with self.path.open("a+b") as file:
+                file.write(_missing_end(file) + json.dumps(complete, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise OutputError(f"{self.path}: {error.strerror or error}; the last checkpoint stays") from error
         if self.events is not None and "step" in record:
@@ -103,7 +104,9 @@ def read_log(log: Path) -> list[dict[str, Any]]:
     records = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if isinstance(record, dict):  # half a line may be a number
+                records.append(record)
     return records
 
 
@@ -158,6 +161,14 @@ def round_ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10((high - low) / MOST_TICKS))
     step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) < MOST_TICKS)
     return [round(index * step, 12) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _missing_end(file: BinaryIO) -> bytes:
+    """Return the end of the last line where a full disk or a power cut has left half of it: a record stands alone."""
+    if not file.tell():
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read() == b"\n" else b"\n"
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:

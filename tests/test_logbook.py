@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from restore.errors import UsageError
-from restore.logbook import Logbook
+from restore.logbook import Logbook, read_log
 
 
 def test_records_are_json_lines_and_become_curves(tmp_path: Path) -> None:
@@ -27,6 +27,17 @@ def test_records_are_json_lines_and_become_curves(tmp_path: Path) -> None:
     assert records[-1]["loss"] is None
     pixels = np.asarray(Image.open(tmp_path / "curves.png"))
     assert (pixels == (31, 95, 168)).all(-1).sum() > 100  # the lines
+
+
+@pytest.mark.parametrize("left", [b'{"event": "progress", "st', b"5", b""])
+def test_half_a_line_that_a_full_disk_left_spoils_no_other(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b'{"event": "start"}\n' + left)
+    logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
+    logbook.write("start", step=1)
+    logbook.write("progress", step=2)
+    logbook.close()
+    assert [record.get("step") for record in read_log(tmp_path / "log.jsonl")] == [None, 1, 2]
+    assert b"\n\n" not in (tmp_path / "log.jsonl").read_bytes()
 
 
 def test_only_the_first_process_writes(tmp_path: Path) -> None:
