@@ -76,22 +76,18 @@ def load_checkpoint(run_dir: Path, kind: str = "checkpoint") -> dict[str, Any] |
     """
     paths = list_checkpoints(run_dir, kind)
     for path in reversed(paths):
-        try:
-            content = _open(path)
-            if zipfile.ZipFile(content).testzip() is not None:  # torch does not look at the checksums
-                continue
-            content.seek(0)
-            state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever damage does to an archive, the older checkpoint is the answer
-            if is_out_of_memory(error) or isinstance(error, PermissionError):
-                raise
-            continue
-        return state
+        if (state := _read(path)) is not None:
+            return state
     if paths:
         raise WeightsError(
             f"{paths[-1]}: damaged or incomplete, like every older one of the run; start afresh in another folder"
         )
     return None
+
+
+def is_damaged(path: Path) -> bool:
+    """Return whether `load_checkpoint` passes a checkpoint over; it raises the same."""
+    return _read(path) is None
 
 
 def list_checkpoints(run_dir: Path, kind: str = "checkpoint") -> list[Path]:
@@ -107,6 +103,21 @@ def _named(run_dir: Path, kind: str) -> list[Path]:
         if (found := _NAME.fullmatch(path.name))
     }
     return sorted(wholes, key=step_of)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return the state in a checkpoint; None where it is damaged."""
+    try:
+        content = _open(path)
+        if zipfile.ZipFile(content).testzip() is not None:  # torch does not look at the checksums
+            return None
+        content.seek(0)
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damage does to an archive, the older checkpoint is the answer
+        if is_out_of_memory(error) or isinstance(error, PermissionError):
+            raise
+        return None
+    return state
 
 
 def _open(path: Path) -> io.BytesIO:

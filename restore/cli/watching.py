@@ -70,13 +70,10 @@ class TrainingDisplay:
                 self.last_line = time.monotonic()
                 console.say(f"{record['progress']:.0%} {text}")
         elif event == "checkpoint":
-            for reason in record["bad_pictures"]:
-                if reason not in self.named:
-                    self.named.add(reason)
-                    console.warn(f"left out: {reason}")
-            psnr_db, gain_db = (_number(record[f"validation_{name}_db"]) for name in ("psnr", "gain"))
-            validation = f"validation {psnr_db:.2f} dB PSNR, {gain_db:+.2f} dB over the input"
-            console.say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, {validation}")
+            self._say_saved(record)
+        elif event == "damaged":
+            for name in record["checkpoints"]:
+                console.warn(f"{self.run_dir / name}: damaged; going on from step {record['step']:,}, before it")
         elif event == "rewind":
             console.say(
                 f"diverged; back to step {record['step']:,} with {record['lr_scale']:g} times the learning rate"
@@ -93,6 +90,15 @@ class TrainingDisplay:
             f"training {where} on {counted(record['pictures'], 'picture')}, "
             f"validating on {record['held_out']}{shared}, in {record['dtype']}{processes}"
         )
+
+    def _say_saved(self, record: Mapping[str, Any]) -> None:
+        for reason in record["bad_pictures"]:
+            if reason not in self.named:
+                self.named.add(reason)
+                console.warn(f"left out: {reason}")
+        psnr_db, gain_db = (_number(record[f"validation_{name}_db"]) for name in ("psnr", "gain"))
+        validation = f"validation {psnr_db:.2f} dB PSNR, {gain_db:+.2f} dB over the input"
+        console.say(f"step {record['step']:,}, {record['minutes']:.1f} min: saved, {validation}")
 
     def _progress(self, record: Mapping[str, Any]) -> str:
         speed = record["images_per_second"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from restore.atomic import write_atomically
-from restore.checkpoint import discard_later, list_checkpoints, save_checkpoint, step_of
+from restore.checkpoint import discard_later, is_damaged, list_checkpoints, save_checkpoint, step_of
 from restore.config import TrainConfig
 from restore.distributed import Team
 from restore.errors import DivergedError, OutputError
@@ -112,7 +112,10 @@ class Keeper:
 
     def go_on_from(self, state: TrainState) -> None:
         """Make the state the newest of the run, where it is an earlier one that the run went back to."""
-        if self.team.leads and any(step_of(path) > state.step for path in list_checkpoints(self.run_dir)):
+        later = [path for path in list_checkpoints(self.run_dir) if step_of(path) > state.step]
+        if self.team.leads and later:
+            if damaged := [path.name for path in later if is_damaged(path)]:
+                self.logbook.write("damaged", step=state.step, checkpoints=damaged)
             self._write_state(state, "checkpoint")
             discard_later(self.run_dir, state.step)
 

@@ -162,7 +162,9 @@ def test_a_killed_run_loses_one_interval_and_resumes_to_the_bit(
     newest.write_bytes(newest.read_bytes()[:1000])  # as if killed by a file system that forgets
     left = tmp_path / "run" / partial_name(process.pid)  # and while saving
     left.write_bytes(b"half")
-    assert restore("train", recipe, photographs, "--out", "run", *options, "--resume").returncode == 0
+    resumed = restore("train", recipe, photographs, "--out", "run", *options, "--resume")
+    assert resumed.returncode == 0
+    assert f"warning: run/{newest.name}: damaged" in resumed.stderr
     assert restore("train", recipe, photographs, "--out", "whole", *options).returncode == 0
     assert equal(weights_of(tmp_path / "run"), weights_of(tmp_path / "whole"))
     assert not left.exists()
