@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
@@ -16,6 +16,9 @@ from restore.cli.pack import pack
 from restore.cli.stopping import StopRequest
 from restore.cli.watching import TrainingDisplay
 from restore.errors import UsageError
+
+if TYPE_CHECKING:
+    from restore.config import TrainConfig
 
 
 class RunsByDefault(TyperGroup):
@@ -70,11 +73,10 @@ def run(  # noqa: PLR0917  the order is that of the help page
     import numpy as np  # noqa: F401, PLC0415  torch's own code would load it, and lose a signal that comes meanwhile
 
     from restore.checkpoint import list_checkpoints  # noqa: PLC0415  torch takes two seconds to import
-    from restore.config import load_config  # noqa: PLC0415  see above
 
     holds_run = out is not None and bool(list_checkpoints(out))
     chosen = given.recipe_of(recipe, out, resume=resume, holds_run=holds_run)
-    config = load_config(chosen, setting or (), given.budget_of(max_minutes, max_steps))
+    config = _config_of(chosen, setting or (), given.budget_of(max_minutes, max_steps), out if recipe is None else None)
     if show:
         for line in config.as_toml().splitlines():
             console.result(line)
@@ -124,12 +126,34 @@ def run(  # noqa: PLR0917  the order is that of the help page
 app.command()(pack)
 
 
+def _config_of(
+    chosen: str | Path, settings: Sequence[str], budget: Mapping[str, float] | None, out: Path | None
+) -> TrainConfig:
+    """Load a recipe; where it is the one that a run kept and is damaged, say how to go on.
+
+    Raises:
+        UsageError: it cannot be loaded, or a setting makes no sense.
+    """
+    from restore.config import load_config  # noqa: PLC0415  pydantic takes a while to import
+
+    try:
+        return load_config(chosen, settings, budget)
+    except UsageError as error:
+        if out is None or settings:  # then it may be a setting that is wrong
+            raise
+        again = f"restore train RECIPE --resume --out {out}"
+        raise UsageError(f"{error}; or name the recipe that the run began with: {again}") from error
+
+
 def _completed(named: Mapping[str, Path], recorded: Mapping[str, Path], out: Path) -> dict[str, Path]:
     """Return the sources that are named and those that the run had besides, unless they are of the other kind.
 
     Raises:
-        UsageError: one of the latter is gone.
+        UsageError: one of the latter is gone, or nothing says what the run had.
     """
+    if not named and not recorded and (out / "config.toml").exists():
+        again = f"restore train {out / 'config.toml'} DATA --resume --out {out}"
+        raise UsageError(f"{out / 'data.json'}: does not say what the run learns from; name it: {again}")
     if any(kind in named and kind not in recorded for kind in ("clean", "degraded")):
         return dict(named)
     for name, path in recorded.items():

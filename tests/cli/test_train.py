@@ -270,6 +270,20 @@ def test_resuming_says_whether_there_is_something_to_resume(restore: Restore, re
     assert "a larger --max-steps goes on from 75% of it" in restore(*stable, "--resume").stderr
 
 
+def test_a_run_whose_recipe_or_data_are_lost_says_how_to_go_on(
+    restore: Restore, recipe: Path, photographs: Path, tmp_path: Path
+) -> None:
+    assert restore("train", recipe, photographs, "--out", "run").returncode == 0
+    (tmp_path / "run" / "config.toml").write_text("")
+    lost = restore("train", "--resume", "--out", "run")
+    assert is_one_line(lost, 2, "run/config.toml", "restore train RECIPE --resume --out run")
+    assert restore("train", recipe, "--resume", "--out", "run").returncode == 0
+    (tmp_path / "run" / "config.toml").write_text(recipe.read_text())
+    (tmp_path / "run" / "data.json").unlink()
+    lost = restore("train", "--resume", "--out", "run")
+    assert is_one_line(lost, 2, "restore train run/config.toml DATA --resume --out run")
+
+
 def test_another_recipe_for_a_run_is_told_in_brief(restore: Restore, recipe: Path, photographs: Path) -> None:
     assert restore("train", recipe, photographs, "--out", "run").returncode == 0
     for given, told in (
