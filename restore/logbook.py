@@ -22,6 +22,7 @@ Point = tuple[float, float]
 COLOURS = ("#1f5fa8", "#c8501e", "#2b8a3e", "#8a3ea8", "#8a6d1f", "#444444")
 MOST_DOTS = 100  # points of a line that are dots, too
 MOST_TICKS = 6  # of an axis
+RESUMABLE = "free some space or mend that, and go on from the last checkpoint with --resume"
 SCALARS = ("loss", "lr", "gradient_norm", "images_per_second", "validation_psnr_db", "validation_gain_db")
 
 
@@ -55,7 +56,7 @@ class Logbook:
             with self.path.open("a+b") as file:
                 file.write(_missing_end(file) + json.dumps(complete, allow_nan=False).encode() + b"\n")
         except OSError as error:
-            raise OutputError(f"{self.path}: {error.strerror or error}; the last checkpoint stays") from error
+            raise OutputError(f"{self.path}: {error.strerror or error}; {RESUMABLE}") from error
         if self.events is not None and "step" in record:
             for key in SCALARS:
                 if record.get(key) is not None:

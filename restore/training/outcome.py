@@ -16,7 +16,7 @@ from restore.checkpoint import discard_later, is_damaged, list_checkpoints, save
 from restore.config import TrainConfig
 from restore.distributed import Team
 from restore.errors import DivergedError, OutputError
-from restore.logbook import Logbook
+from restore.logbook import RESUMABLE, Logbook
 from restore.training.material import INVISIBLE_DB, VALIDATION_SIZE, Material, validate
 from restore.training.state import TrainState
 from restore.weights import save_weights
@@ -139,7 +139,7 @@ class Keeper:
             raise self._not_written(error) from error
 
     def _not_written(self, error: OSError) -> OutputError:
-        remedy = "the last checkpoint stays" if list_checkpoints(self.run_dir) else "choose another run folder (--out)"
+        remedy = RESUMABLE if list_checkpoints(self.run_dir) else "choose another run folder (--out)"
         return OutputError(f"{self.run_dir}: {error.strerror or error}; {remedy}")
 
     def _write_weights(self, state: TrainState, document: dict[str, Any], *, is_best: bool) -> None:

@@ -19,7 +19,7 @@ from restore.checkpoint import list_checkpoints, load_checkpoint, save_checkpoin
 from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
-from restore.errors import DeviceError, DivergedError, NothingToDoError, UsageError, WeightsError
+from restore.errors import DeviceError, DivergedError, NothingToDoError, OutputError, UsageError, WeightsError
 from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
 from restore.training import Material, TrainState, loop, train
@@ -182,6 +182,20 @@ def test_a_stop_during_a_save_does_not_wait_for_another(
     stopped = train(chosen, material, tmp_path / "run", should_stop=lambda: bool(saved), on_record=heard)
     assert (stopped, len(saved)) == (None, 1)
     assert saved[0] < 6
+
+
+def test_a_full_disk_names_the_remedy(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def after_the_first(record: Mapping[str, Any]) -> None:
+        if record["event"] == "checkpoint":
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OutputError, match=r"No space left on device; free some space .* --resume"):
+        train(changed(config, checkpoint={"minutes": 1e-6}), material, tmp_path / "run", on_record=after_the_first)
 
 
 @pytest.mark.parametrize("is_paired", [False, True])
