@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +39,7 @@ from restore.scoring import (
 from restore.scoring import folders as restore_folders
 from restore.scoring.gathering import Gathered, distance
 from restore.scoring.preparation import AS_STORED
-from restore.scoring.resampling import mean_interval
+from restore.scoring.resampling import BOOTSTRAP, mean_interval
 from restore.scoring.workers import as_image_errors
 
 oracle: Callable[..., float] = skimage_metrics.peak_signal_noise_ratio
@@ -470,6 +471,15 @@ def test_intervals_come_from_resampling() -> None:
     assert interval == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.015)  # of 0.196
     assert interval == mean_interval(values)
     assert mean_interval(values[:1]) is None
+
+
+@pytest.mark.parametrize(("num", "percent"), [(2, 50), (5, 83), (10, 89), (40, 94)])
+def test_intervals_hold_the_true_mean_as_often_as_the_protocol_says(num: int, percent: int) -> None:
+    generator = np.random.default_rng(3)
+    found = [mean_interval(generator.normal(30, 2, num).tolist()) for _ in range(400)]
+    share = np.mean([interval is not None and interval[0] <= 30 <= interval[1] for interval in found])
+    assert 100 * share == pytest.approx(percent, abs=3)
+    assert num > 20 or re.search(rf"{percent} %[a-z ]* for {num}\b", BOOTSTRAP)
 
 
 def test_resampling_in_pieces_bounds_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ RESAMPLES = 2000
 SEED = 0
 BOOTSTRAP = (
     f"95 % intervals of the mean: percentile bootstrap over the pictures, {RESAMPLES} resamples, seed {SEED}; "
-    "they speak of pictures like these, not of others"
+    "they speak of pictures like these, not of others, and are too narrow for fewer than about 20 "
+    "(of normal scores they hold the true mean in 50 % of trials for 2 pictures, 83 % for 5, 89 % for 10)"
 )
 _CHUNK = 2**22  # values drawn at a time, to bound the memory
 
