@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from restore.reports import (
 from restore.reports.pictures import LARGEST_SIDE, view
 from restore.reports.wording import mean, median, unlike_sets
 from restore.scoring import (
+    Failure,
     Measures,
     Pair,
     Preparation,
@@ -111,6 +113,18 @@ def test_csv_holds_any_name_and_what_has_no_row(tmp_path: Path) -> None:
     assert described["metrics"]["fid"].endswith("over the matched pairs")
     assert described["sets"]["out"]["fid"]["num_restored"] == 2
     assert described["sets"]["out"]["fid"]["value"] > 0
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@a", "\ta"])
+def test_no_name_is_a_formula_in_a_spreadsheet(name: str, tmp_path: Path) -> None:
+    for folder in ("ref", "out"):
+        write(tmp_path / folder / f"{name}.png", picture(0))
+    broken = Failure("broken", f"{name}.png: cannot be read")  # as from the current folder
+    report = replace(score_folders(tmp_path / "ref", tmp_path / "out"), failures=(broken,))
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(as_csv([report], provenance({})), newline=""))}
+    assert rows.keys() == {f"./{name}", "broken"}
+    assert rows["broken"]["failure"] == f"./{name}.png: cannot be read"
+    assert as_document([report], provenance({}))["pairs"][0]["name"] == name
 
 
 def test_the_protocol_is_that_of_all_folders(reports: list[ScoreReport], tmp_path: Path) -> None:

@@ -90,8 +90,9 @@ def as_json(reports: Sequence[ScoreReport], made: Provenance) -> str:
 def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
     """Return one row for each pair, sorted by name.
 
-    Infinite scores read `inf`; undefined ones and those of pairs that failed are empty. The last cell of the first row
-    holds protocol, date, versions, options and the scores over all pictures as JSON.
+    Infinite scores read `inf`; undefined ones and those of pairs that failed are empty. A name that a spreadsheet would
+    take for a formula, with =, +, - or @ in front, stands as a path of the same file: ./ before it. The last cell of
+    the first row holds protocol, date, versions, options and the scores over all pictures as JSON.
     """
     first = reports[0]
     described = {
@@ -113,8 +114,15 @@ def as_csv(reports: Sequence[ScoreReport], made: Provenance) -> str:
     )
     writer.writeheader()
     for index, (name, row) in enumerate(rows.items()):
-        writer.writerow({"name": name, **row} | ({} if index else {"report": json.dumps(jsonable(described))}))
+        writer.writerow(
+            {"name": _as_text(name), **row} | ({} if index else {"report": json.dumps(jsonable(described))})
+        )
     return stream.getvalue()
+
+
+def _as_text(path: str) -> str:
+    """Return a path, or what begins with one, as no spreadsheet takes it for a formula: names come from anywhere."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 
 def _rows(reports: Sequence[ScoreReport]) -> dict[str, dict[str, str]]:
@@ -125,7 +133,7 @@ def _rows(reports: Sequence[ScoreReport]) -> dict[str, dict[str, str]]:
             scores = {f"{name}{suffix}": "" if score is None else repr(score) for name, score in pair.scores.items()}
             rows.setdefault(pair.name, {}).update(scores, **{f"identical{suffix}": str(pair.identical).lower()})
         for failure in report.failures:
-            rows.setdefault(failure.name, {}).update({f"failure{suffix}": failure.reason})
+            rows.setdefault(failure.name, {}).update({f"failure{suffix}": _as_text(failure.reason)})
     return dict(sorted(rows.items()))
 
 
