@@ -4,7 +4,7 @@ pair_files      two folders → pairs by name
 assert_scorable folders → nothing, or the error that scoring them would end in
 load_measures   names of metrics → Measures, their weights loaded, those without weights named
 score_folders   two folders → ScoreReport
-difference      two ScoreReports → by how much the second is better, pair by pair
+difference      two ScoreReports → by how much the second's scores exceed the first's, pair by pair
 """
 
 from __future__ import annotations
