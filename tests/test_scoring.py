@@ -154,9 +154,10 @@ def test_depths_are_compared_in_unit_range(tmp_path: Path) -> None:
 def test_floats_are_clipped_and_that_is_recorded(tmp_path: Path, value: int, beyond: float) -> None:
     reference = write(tmp_path / "r.png", np.full((12, 12, 3), value, np.uint8))
     restored = write(tmp_path / "s.tif", np.full((12, 12, 3), beyond, np.float32))
-    scored = score_pair(Pair("x", reference, restored), ("psnr",))
-    assert scored.clipped
-    assert scored.identical
+    for pair in (Pair("x", reference, restored), Pair("x", restored, reference)):
+        scored = score_pair(pair, ("psnr",))
+        assert scored.clipped
+        assert scored.identical
 
 
 def test_alpha_is_ignored(tmp_path: Path) -> None:
@@ -294,9 +295,10 @@ def test_warnings_of_the_reader_name_the_file(tmp_path: Path) -> None:
     reference = write(tmp_path / "x.png", picture(0))
     restored = tmp_path / "y.jpg"
     restored.write_bytes(reference.read_bytes())
-    (warning,) = score_pair(Pair("x", reference, restored), ("psnr",)).warnings
-    assert warning.startswith(f"{restored}: ")
-    assert "PNG" in warning
+    for pair in (Pair("x", reference, restored), Pair("x", restored, reference)):
+        (warning,) = score_pair(pair, ("psnr",)).warnings
+        assert warning.startswith(f"{restored}: ")
+        assert "PNG" in warning
 
 
 def test_a_file_that_goes_while_scoring_is_a_failure(folders: tuple[Path, Path]) -> None:

@@ -228,6 +228,8 @@ def damaged(tmp_path: Path, how: str) -> Path:
         save_file(tensors, path, {**metadata, "features": FEATURES_PROTOCOL, "preparation": "5"})
     elif how == "miscounted":
         save_file(tensors, path, {**metadata, "features": FEATURES_PROTOCOL, "n": "2.5"})
+    elif how == "of fewer than none":
+        FidStatistics(-5, tensors["sum"], tensors["outer"]).save(path)
     elif how == "absent":
         path.unlink()
     elif how == "not finite":
@@ -239,7 +241,17 @@ def damaged(tmp_path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize(
     "how",
-    ["truncated", "foreign", "other features", "absent", "not finite", "ill-shaped", "ill-described", "miscounted"],
+    [
+        "truncated",
+        "foreign",
+        "other features",
+        "absent",
+        "not finite",
+        "ill-shaped",
+        "ill-described",
+        "miscounted",
+        "of fewer than none",
+    ],
 )
 def test_a_file_that_holds_no_such_statistics_is_refused(tmp_path: Path, how: str) -> None:
     with pytest.raises(WeightsError, match=rf"{how}\.safetensors: ") as caught:
