@@ -124,6 +124,23 @@ def test_identical_pairs_are_left_out_of_the_mean(folders: tuple[Path, Path]) ->
     assert document["pairs"][0]["identical"] is True
 
 
+def test_what_is_infinite_or_undefined_enters_no_number_of_a_summary(folders: tuple[Path, Path]) -> None:
+    pair = score_folders(*folders).pairs[0]
+    scores = (30.0, math.inf, None, 32.0, math.inf, math.inf)
+    report = ScoreReport(("psnr",), tuple(replace(pair, scores={"psnr": score}) for score in scores))
+    summary = report.summary("psnr")
+    assert (summary.mean, summary.median) == (31.0, 31.0)
+    assert summary.deviation == pytest.approx(math.sqrt(2))
+    assert (summary.num_pairs, summary.num_infinite, summary.num_undefined) == (2, 3, 1)
+
+
+def test_the_protocol_explains_intervals_where_there_are_any(folders: tuple[Path, Path]) -> None:
+    report = score_folders(*folders)
+    for num, has_interval in ((1, False), (2, True)):
+        part = replace(report, pairs=report.pairs[:num])
+        assert (part.summary("psnr").interval is not None) == has_interval == (BOOTSTRAP in part.protocol)
+
+
 def test_small_pictures_have_no_ssim_and_a_reason(tmp_path: Path) -> None:
     pair = Pair(
         "x", write(tmp_path / "x.png", picture(0, (10, 20, 3))), write(tmp_path / "y.png", picture(1, (10, 20, 3)))
