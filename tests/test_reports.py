@@ -35,6 +35,7 @@ from restore.scoring import (
     Pair,
     Preparation,
     ScoreReport,
+    SetScore,
     load_measures,
     load_statistics,
     score_folders,
@@ -165,6 +166,22 @@ def test_identical_pairs_are_infinitely_good_in_either_direction(tmp_path: Path)
     summary = report.summary("combined")
     assert (mean(report.record("combined"), summary), median(report.record("combined"), summary)) == ("-∞", "-∞")
     assert "1 identical pair (-∞) left out" in as_html([report], provenance({}))
+
+
+def test_a_mean_beside_identical_pairs_stays_a_number(tmp_path: Path) -> None:
+    for name, error in (("a", 0), ("b", 1)):
+        write(tmp_path / f"ref/{name}.png", picture(2))
+        write(tmp_path / f"out/{name}.png", picture(2) + np.uint8(error))
+    report = score_folders(tmp_path / "ref", tmp_path / "out", ("psnr",))
+    metric, summary = report.record("psnr"), report.summary("psnr")
+    assert (mean(metric, summary), median(metric, summary)) == ("48.13", "48.13")  # of an error of 1 in 255
+    assert (summary.num_pairs, summary.num_infinite) == (1, 1)
+
+
+def test_sets_that_differ_on_the_restored_side_alone_are_no_comparison(reports: list[ScoreReport]) -> None:
+    both = [replace(reports[0], sets={"fid": SetScore(1.0, 9, number)}) for number in (9, 7)]
+    assert unlike_sets(both[:1] * 2, "fid") is None
+    assert "(9 of one, 7 of one)" in str(unlike_sets(both, "fid"))
 
 
 def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> None:

@@ -586,6 +586,8 @@ def test_fid_of_pairs_of_statistics_and_of_shards(
     write(tmp_path / "mixed" / "a.png", picture(0))
     streamed.statistics[0].save(tmp_path / "mixed" / "stats.safetensors")
     assert not is_statistics(tmp_path / "mixed")
+    (tmp_path / "empty").mkdir()
+    assert not is_statistics(tmp_path / "empty")
     assert torch.allclose(load_statistics(shards).covariance, load_statistics(whole).covariance)
     (restored / "h.png").write_bytes(b"broken")
     with_failure = score_folders(shards, restored, measures)
