@@ -34,6 +34,7 @@ PRESETS: dict[str, NAFNetConfig] = {
     "half-naf-48-deep": half_resolution_net(48, middle=10),
     "half-naf-48-deeper": half_resolution_net(48, encoder=(2, 6), middle=12, decoder=(4, 4)),
     "half-naf-48-large": half_resolution_net(48, encoder=(4, 6), middle=6, decoder=(4, 4)),
+    "half-naf-48-large-deep": half_resolution_net(48, encoder=(4, 6), middle=12, decoder=(4, 4)),
     "half-naf-64": half_resolution_net(64),
     "nafnet-gopro-32": nafnet_gopro(32),
     "nafnet-gopro-64": nafnet_gopro(64),

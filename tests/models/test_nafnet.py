@@ -93,6 +93,7 @@ def test_a_network_does_the_same_one_grid_further(stem: int, window_px: int | No
         ("half-naf-48-deep", 3.32, None),
         ("half-naf-48-deeper", 4.15, None),
         ("half-naf-48-large", 2.60, None),
+        ("half-naf-48-large-deep", 4.19, None),
         ("nafnet-gopro-32", 17.11, 15.96),
         ("nafnet-sidd-32", 29.16, 16.05),
         ("nafnet-gopro-64", 67.89, 63.05),
