@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,13 @@ def test_the_date_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     made = provenance({"metrics": ["psnr"]})
     assert made.date == "1970-01-02"
     assert {"restore", "python", "torch", "numpy", "opencv", "pillow", "torchvision", "lpips"} == made.versions.keys()
+    try:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("TZ", "Etc/GMT+5")  # where it is still the first of January
+            time.tzset()
+            assert provenance({}).date == "1970-01-02"
+    finally:
+        time.tzset()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH=yesterday"):
         provenance({})
@@ -208,6 +216,30 @@ def test_the_page_is_self_contained_and_escaped(reports: list[ScoreReport]) -> N
         assert words in page
 
 
+def test_bars_and_means_stand_in_percent_of_their_axis(reports: list[ScoreReport]) -> None:
+    scores = (20.0, 20.0, 21.0, 40.0)
+    report = replace(
+        reports[0],
+        metrics=("psnr",),
+        pairs=tuple(
+            replace(pair, scores={"psnr": score}) for pair, score in zip(reports[0].pairs, scores, strict=False)
+        ),
+    )
+    page = as_html([report], provenance({}), num_shown=0)
+    bars = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)" height="([\d.]+)"', page)
+    assert [tuple(map(float, bar)) for bar in bars] == [(0, 5, 100), (5, 5, 50), (95, 5, 50)]
+    assert re.findall(r'<line x1="([\d.]+)"', page) == ["26.25"]  # a mean of 25.25 between 20 and 40
+
+
+def test_no_pair_is_among_the_worst_and_the_best(reports: list[ScoreReport]) -> None:
+    page = as_html(reports, provenance({}), num_shown=4)
+    assert re.findall(r"(worst|best) (\d)", page) == [
+        *(("worst", str(place)) for place in "1234"),
+        ("best", "1"),
+        ("best", "2"),
+    ]
+
+
 def test_pictures_stand_side_by_side_where_nothing_moves(reports: list[ScoreReport]) -> None:
     page = as_html(reports, provenance({}), num_shown=1)
     still = re.search(r"@media print, \(scripting: none\) \{.*?\n\}", page, flags=re.DOTALL)
@@ -310,7 +342,10 @@ def test_statistics_are_saved_on_both_sides(tmp_path: Path) -> None:
     (tmp_path / "stats").mkdir()
     saved = save_statistics(tmp_path / "stats/0.safetensors", [report])
     assert saved == [tmp_path / "stats/0.safetensors", tmp_path / "stats/a_b/0.safetensors"]
-    assert load_statistics(tmp_path / "stats").n == 2
+    for folder, seed in (("stats", 0), ("stats/a_b", 1)):
+        stored = load_statistics(tmp_path / folder)
+        assert stored.n == 2
+        assert stored.mean.tolist() == pytest.approx(picture(seed).mean((0, 1))[::-1] / 255, abs=1e-6)
     assert load_statistics(tmp_path / "stats/a_b").preparation == Preparation().seen_by_networks
     page = as_html([report], provenance({}))
     assert "rFID ↓" in page
