@@ -24,6 +24,7 @@ from restore.images.opencv import cv2
 from restore.inference import Restorer
 from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
 from restore.planning import Job, Plan, check_output, make_plan
+from restore.sharding import Shard
 from restore.types import Existing, FileStatus
 
 NAMES = [f"{index}.png" for index in range(5)]
@@ -338,3 +339,46 @@ def test_a_pipe_named_as_a_raw_file_does_not_hold_up_the_plan(tmp_path: Path) ->
     first, second = process_files(plan, unchanged, FileOptions())
     assert "is not a regular file" in str(first.message)
     assert second.status is FileStatus.DONE
+
+
+def test_two_folders_of_one_name_would_write_over_each_other(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        write_grey(tmp_path / place / "in" / "1.png")
+    with pytest.raises(UsageError, match=r"there/in/1\.png and .*here/in/1\.png would both become .*out/in/1\.png"):
+        make_plan([tmp_path / "here/in", tmp_path / "there/in"], tmp_path / "out")
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_folder_by_two_paths_is_one_input(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    plan = make_plan([folder, folder / ".." / "in"], tmp_path / "out")
+    assert plan.inputs == (folder,)
+    assert [job.target for job in plan] == [tmp_path / "out" / name for name in NAMES]
+
+
+@pytest.mark.usefixtures("plan")
+def test_files_that_are_named_one_by_one_are_shared_out_too(tmp_path: Path) -> None:
+    files = [tmp_path / "in" / name for name in NAMES]
+    parts = [{job.name for job in make_plan(files, tmp_path / "out", shard=Shard(index, 2))} for index in range(2)]
+    assert all(parts)
+    assert sorted([*parts[0], *parts[1]]) == NAMES
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_folder_in_the_place_of_an_output_is_nothing_to_skip_or_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "out" / "0.png").mkdir(parents=True)
+    plan = make_plan([tmp_path / "in"], tmp_path / "out")  # no option would help, and the others can be restored
+    assert [result.status for result in process_files(plan, unchanged, FileOptions())] == [
+        FileStatus.FAILED,
+        *[FileStatus.DONE] * (len(NAMES) - 1),
+    ]
+
+
+@pytest.mark.usefixtures("plan")
+def test_an_output_that_names_another_format_is_no_folder_unless_it_is_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"better\.gif: not a format that can be written"):
+        make_plan([tmp_path / "in"], tmp_path / "better.gif")
+    (tmp_path / "better.gif").mkdir()
+    assert make_plan([tmp_path / "in"], tmp_path / "better.gif").num_jobs == len(NAMES)
+    assert make_plan([tmp_path / "in" / NAMES[0]], tmp_path / "version.a").num_jobs == 1  # one letter is no format
