@@ -177,6 +177,17 @@ def test_floats_are_clipped_and_that_is_recorded(tmp_path: Path, value: int, bey
         assert scored.identical
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_floats_that_are_no_numbers_have_no_score(tmp_path: Path, value: float) -> None:
+    sound = np.full((12, 12, 3), 0.5, np.float32)
+    spoilt = sound.copy()
+    spoilt[3, 4, 1] = value
+    paths = write(tmp_path / "r.tif", sound), write(tmp_path / "s.tif", spoilt)
+    for reference, restored in (paths, paths[::-1]):
+        with pytest.raises(ImageError, match=r"s\.tif: holds NaN or infinite values and has no score; write it anew"):
+            score_pair(Pair("x", reference, restored), ("psnr",))
+
+
 def test_alpha_is_ignored(tmp_path: Path) -> None:
     pixels = picture(0)
     opaque = write(tmp_path / "a.png", pixels)
