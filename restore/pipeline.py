@@ -29,7 +29,7 @@ from restore.images.writing import assert_holds
 from restore.inference import Restorer, find_device, load
 from restore.memory import is_out_of_memory
 from restore.planning import Job, Plan, make_plan, output_ready, prepare_folder
-from restore.sharding import WHOLE, Shard
+from restore.sharding import Shard
 from restore.types import Existing, FileStatus, as_word
 
 # these would meet every other file too
@@ -136,14 +136,28 @@ def restore_folder(
         [Path(path) for path in paths],
         Path(output),
         existing=as_word(Existing, existing, "existing"),
-        shard=WHOLE if shard is None else Shard.parse(shard),
+        shard=Shard.parse(shard),
     )
     with output_ready(plan.output):
         if not isinstance(model, Restorer):
-            device = find_device("auto")
-            model = load(model, device=str(own_device(device) if shard == "auto" else device))
+            model = load(model, device=device_of("auto", shard))
         model.check(sigma, strength)
     return list(restore_files(plan, model, sigma=sigma, strength=strength, options=options))
+
+
+def device_of(name: str, shard: str | None) -> str:
+    """Return the device to compute a shard on: each process of torchrun has a GPU of its own where it asks what to do.
+
+    Args:
+        name: as for `restore.load`.
+        shard: as for `restore_folder`.
+
+    Raises:
+        UsageError: there is no device of that name, or LOCAL_RANK is no number.
+        DeviceError: no such device on this machine, or fewer GPUs than processes of torchrun.
+    """
+    device = find_device(name)
+    return str(own_device(device) if shard == "auto" else device)
 
 
 def restore_files(

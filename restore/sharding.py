@@ -38,12 +38,14 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     @classmethod
-    def parse(cls, text: str, environment: Mapping[str, str] = os.environ) -> Shard:
-        """Read `I/N`, or `auto` for what torchrun or srun say about this process.
+    def parse(cls, text: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
+        """Read `I/N`, or `auto` for what torchrun or srun say about this process; None is the whole.
 
         Raises:
             UsageError: it is neither, there are no such parts, or nothing started this process among others.
         """
+        if text is None:
+            return WHOLE
         if text == "auto":
             return cls._of_starter(environment)
         match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)

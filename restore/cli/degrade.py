@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from restore.cli import console, options
 from restore.cli import degrade_options as given
 from restore.cli.run import Run, say_skipped
+from restore.sharding import Shard
 
 if TYPE_CHECKING:
     from restore.images import Photo
@@ -72,7 +73,7 @@ def degrade(  # noqa: PLR0917  the order is that of the help page
         output,
         suffix=options.suffix_of(format_),
         existing=existing,
-        shard=options.shard_of(shard),
+        shard=Shard.parse(shard),
         on_skip=on_skip,
     )
     run = Run(plan, json=json, quiet=quiet, verbose=verbose)

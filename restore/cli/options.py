@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 from restore.errors import UsageError
-from restore.sharding import WHOLE, Shard
 from restore.types import Existing, Precision
 
 Inputs = Annotated[
@@ -114,15 +113,6 @@ def what_becomes_of_existing(*, skip_existing: bool, overwrite: bool) -> Existin
     if skip_existing:
         return Existing.SKIP
     return Existing.OVERWRITE if overwrite else Existing.REFUSE
-
-
-def shard_of(text: str | None) -> Shard:
-    """Read the value of --shard.
-
-    Raises:
-        UsageError: there is no such part.
-    """
-    return WHOLE if text is None else Shard.parse(text)
 
 
 def suffix_of(format_name: str | None) -> str | None:

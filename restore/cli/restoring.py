@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from restore.cli import options
 from restore.cli.run import Run, say_skipped
+from restore.sharding import Shard
 from restore.types import LocalStatistics, Precision, Task
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def restore_as_asked(
         sigma: standard deviation of the noise on 0–255; None to let the network find out.
         tlc: see `Restorer`.
     """
-    from restore import distributed, inference, pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
+    from restore import inference, pipeline, planning  # noqa: PLC0415  torch takes two seconds to import
 
     existing = options.what_becomes_of_existing(skip_existing=request.skip_existing, overwrite=request.overwrite)
     tile_size = options.tile_size(request.tile)
@@ -67,18 +68,18 @@ def restore_as_asked(
         request.output,
         suffix=options.suffix_of(request.format_),
         existing=existing,
-        shard=options.shard_of(request.shard),
+        shard=Shard.parse(request.shard),
         on_skip=say_skipped if request.verbose else None,
     )
     run = Run(plan, json=request.json, quiet=request.quiet, verbose=request.verbose)
     if request.dry_run:
         planning.check_output(plan.output)
-    device = inference.find_device(request.device)
+    device = pipeline.device_of(request.device, request.shard)
     with contextlib.nullcontext() if request.dry_run else planning.output_ready(plan.output):
         restorer = inference.load(
             request.model,
             task=task,
-            device=str(distributed.own_device(device) if request.shard == "auto" else device),
+            device=device,
             precision=request.precision,
             tile=tile_size,
             tlc=tlc,
