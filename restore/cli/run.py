@@ -46,7 +46,8 @@ class Run:
         self.started = self.last_line = time.monotonic()
         self.num_done = 0.0  # files, the one at work by its share
         self.num_free: int | None = None  # that came before the first one at work and took no time
-        self.bar = _bar(show=console.is_terminal() and not quiet)
+        # shards mostly run side by side, often on one terminal, where bars would overwrite each other
+        self.bar = _bar(show=console.is_terminal() and not quiet and plan.shard == WHOLE)
 
     def conclude(self, results: Iterable[FileResult], verb: str, document: dict[str, Any]) -> None:
         """Consume the results as they come, report them, and exit with 1 where a file failed.
@@ -103,7 +104,8 @@ class Run:
             whole, share = divmod(self.num_done, 1)
             next_one = f" and {100 * share:.0f} % of the next" if share else ""
             speed = f", {self._pace()}" if self.pixels else ""
-            console.say(f"{whole:.0f} of {self.plan.num_jobs} files{next_one}{speed}, {self._time_left()}")
+            files = f"{whole:.0f} of {self.plan.num_jobs} files{self._of_shard}"
+            console.say(f"{files}{next_one}{speed}, {self._time_left()}")
 
     def _show(self, results: Iterable[FileResult]) -> None:
         self.bar.add_task("", total=self.plan.num_jobs, speed="")
@@ -142,8 +144,11 @@ class Run:
         if self.num_warned:
             others.append(f", {self.num_warned} with warnings")
         speed = f" in {self.seconds:.1f} s ({self._speed()})" if self.pixels else ""
-        part = "" if self.plan.shard == WHOLE else f" of shard {self.plan.shard}"
-        return f"{verb} {num_done} {photographs}{part}{speed}{''.join(others)} → {self.plan.output}"
+        return f"{verb} {num_done} {photographs}{self._of_shard}{speed}{''.join(others)} → {self.plan.output}"
+
+    @property
+    def _of_shard(self) -> str:
+        return "" if self.plan.shard == WHOLE else f" of shard {self.plan.shard}"
 
     @property
     def _num_seen(self) -> int:

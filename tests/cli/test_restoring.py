@@ -216,6 +216,18 @@ def test_progress_within_a_picture_is_told_in_lines_off_a_terminal(
     ]
 
 
+def test_shards_tell_their_progress_in_lines_even_on_a_terminal_that_they_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(run.console, "is_terminal", lambda: True)
+    whole = Plan((tmp_path,), (["a.png"],), tmp_path / "out", None, Existing.REFUSE)
+    for plan in (whole, dataclasses.replace(whole, shard=Shard(1, 4))):
+        run.Run(plan, json=False, quiet=False, verbose=False).show_progress(0.5)
+    (line,) = capsys.readouterr().err.splitlines()  # the whole has a bar
+    assert line.startswith("0 of 1 files of shard 1/4 and 50 % of the next, ")
+
+
 def test_skipped_pictures_do_not_shorten_the_time_left(
     follow: Callable[[int], run.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
