@@ -300,7 +300,7 @@ def load_config(
         budget: replaces that of the recipe: `{"steps": N}` or `{"minutes": M}`.
 
     Raises:
-        UsageError: no such recipe, broken TOML, an unknown setting or an impossible value.
+        UsageError: no such recipe, broken TOML, an unknown setting, an impossible value, or two budgets.
     """
     path = _recipe_path(recipe)
     try:
@@ -312,6 +312,8 @@ def load_config(
     for setting in settings:
         _change(values, setting)
     if budget:
+        if stated := [setting for setting in settings if re.match(r"budget\b", setting)]:
+            raise UsageError(f"--set {stated[0]}: --max-minutes or --max-steps states the budget; leave one out")
         values["budget"] = dict(budget)
     try:
         return TrainConfig.model_validate(values)

@@ -124,6 +124,13 @@ def test_a_budget_replaces_that_of_the_recipe(recipe: Path) -> None:
     assert load_config(recipe, budget={"minutes": 2}).budget.progress(10**9, 30) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("setting", ["budget.steps=3", "budget={steps=3}"])
+def test_a_budget_that_is_stated_twice_is_refused(recipe: Path, setting: str) -> None:
+    with pytest.raises(UsageError, match="--max-minutes or --max-steps states the budget"):
+        load_config(recipe, [setting], {"minutes": 2})
+    assert load_config(recipe, [setting]).budget.steps == 3
+
+
 def test_patches_grow_with_the_run(recipe: Path) -> None:
     config = load_config(recipe)
     assert [config.patch_stage(progress).size for progress in (0.0, 0.69, 0.7, 1.0)] == [64, 64, 96, 96]
