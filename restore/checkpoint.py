@@ -100,7 +100,7 @@ def _named(run_dir: Path, kind: str) -> list[Path]:
     wholes = {
         path.with_name(f"{found[1]}-{found[2]}.pt")
         for path in run_dir.glob(f"{kind}-*.pt*")
-        if (found := _NAME.fullmatch(path.name))
+        if (found := _NAME.fullmatch(path.name)) and path.is_file()
     }
     return sorted(wholes, key=step_of)
 

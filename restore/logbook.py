@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from restore.atomic import write_atomically
 from restore.errors import OutputError, UsageError
 from restore.jsonable import jsonable
 
@@ -93,7 +95,9 @@ def draw_curves(log: Path, target: Path) -> None:
     for panel in panels:
         picture.paste(panel, (0, top))
         top += panel.height
-    picture.save(target)
+    drawn = io.BytesIO()
+    picture.save(drawn, "png")
+    write_atomically(target, drawn.getbuffer())
 
 
 def read_log(log: Path) -> list[dict[str, Any]]:

@@ -44,6 +44,15 @@ def test_a_checkpoint_with_a_changed_byte_falls_back_too(tmp_path: Path) -> None
     assert loaded["step"] == 1
 
 
+def test_a_folder_of_a_checkpoint_s_name_is_none(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-00000001.pt").mkdir()
+    assert load_checkpoint(tmp_path) is None
+    for step in (2, 3, 4):
+        save_checkpoint(tmp_path, {"step": step})
+    assert load_checkpoint(tmp_path) == {"step": 4}
+    assert (tmp_path / "checkpoint-00000001.pt").is_dir()
+
+
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "Permission denied")])
 def test_a_checkpoint_that_could_be_read_another_time_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

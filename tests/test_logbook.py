@@ -29,6 +29,23 @@ def test_records_are_json_lines_and_become_curves(tmp_path: Path) -> None:
     assert (pixels == (31, 95, 168)).all(-1).sum() > 100  # the lines
 
 
+def test_curves_that_cannot_be_kept_leave_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
+    for step in range(3):
+        logbook.write("progress", step=step, minutes=float(step), loss=1.0, lr=0.02)
+        logbook.close()
+    drawn = (tmp_path / "curves.png").read_bytes()
+    logbook.write("progress", step=3, minutes=9.0, loss=1.0, lr=0.02)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    logbook.close()
+    assert (tmp_path / "curves.png").read_bytes() == drawn
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl", "curves.png"}
+
+
 @pytest.mark.parametrize("left", [b'{"event": "progress", "st', b"5", b""])
 def test_half_a_line_that_a_full_disk_left_spoils_no_other(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "log.jsonl").write_bytes(b'{"event": "start"}\n' + left)
