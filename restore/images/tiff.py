@@ -22,7 +22,7 @@ from PIL import Image
 
 from restore.errors import ImageError
 from restore.images.directories import Entry, Tag, TagBlock
-from restore.images.photo import Pixels, from_float, to_float
+from restore.images.photo import Pixels, change_depth, from_float, to_float
 from restore.images.tiff_segments import (
     BLACK_IS_ZERO,
     CCITT,
@@ -164,8 +164,9 @@ class TiffPage:
             samples, is_truncated = self._decode_ycbcr(layout, allow_truncated=allow_truncated)
             return samples, None, "RGB", is_truncated
         samples, is_truncated = decode_segments(layout, allow_truncated=allow_truncated)
-        if num_bits < 8 and photometric != _PALETTE:
-            samples *= np.uint8(255 // (2**num_bits - 1))
+        if num_bits < 8:
+            first = 1 if photometric == _PALETTE else 0  # its numbers of colours stay, opacity beside them does not
+            samples[..., first:] *= np.uint8(255 // (2**num_bits - 1))
         return *self._interpret(samples, photometric), is_truncated
 
     def _layout(self, dtype: np.dtype[Any], num_bits: int) -> Layout:
@@ -275,7 +276,8 @@ class TiffPage:
             colors = np.ascontiguousarray(samples[..., :num_colors] if num_colors > 1 else samples[..., 0])
             alpha = np.ascontiguousarray(samples[..., num_colors])
         if photometric == _PALETTE:
-            return self._look_up(colors), alpha, "RGB"
+            colors = self._look_up(colors)
+            return colors, None if alpha is None else change_depth(alpha, colors.dtype), "RGB"
         if photometric == _WHITE_IS_ZERO:
             if colors.dtype.kind == "f":
                 raise ImageError("its floats count from white; convert it to TIFF with black as zero")

@@ -656,6 +656,23 @@ def test_a_palette_of_8_bit_values_in_16_bits_is_read_as_8_bits(tmp_path: Path) 
     assert np.array_equal(photo.pixels, palette.T[pixels])
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("scale", [257, 256, 251])
+def test_opacity_beside_a_palette_is_of_the_depth_of_its_colours(tmp_path: Path, bits: int, scale: int) -> None:
+    generator = np.random.default_rng(0)
+    indices, opacity = generator.integers(0, 2**bits, (2, 8, 6))
+    palette = scale * generator.integers(0, 256, (3, 2**bits))
+    palette[0, 0], indices[0, 0] = scale * 255, 0
+    strip = packed(np.dstack([indices, opacity]).reshape(8, -1), bits)
+    tags = {256: [6], 257: [8], 258: [bits] * 2, 262: [3], 277: [2], 279: [len(strip)], 338: [2]}
+    is_deep = scale == 251
+    alpha = opacity * (65535 if is_deep else 255) // (2**bits - 1)
+    pixels = (palette if is_deep else palette // scale).T[indices]
+    dtype = np.uint16 if is_deep else np.uint8
+    data = built((tags | {320: palette.ravel().tolist()}, [strip]))
+    check(tmp_path / "a.tif", data, pixels.astype(dtype), alpha.astype(dtype))
+
+
 @pytest.mark.parametrize(
     ("entry", "broken", "name"),
     [
