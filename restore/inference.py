@@ -156,7 +156,7 @@ class Restorer:
         if ensemble is None:
             ensemble = info.ensemble if info is not None else 1
         self.ensemble = ensemble
-        network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        network = copy.deepcopy(network).eval()
         self.tlc_px = _tlc_px(network, info, as_word(LocalStatistics, tlc, "tlc"))
         self._tile_sizes: dict[tuple[int, ...], int] = {}  # by number and size of pictures
         self.grid_px, self.largest_tile, self.num_scales, self.knows_sigma = TILE_MULTIPLE, MAX_AUTO_TILE, 1, False

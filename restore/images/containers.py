@@ -118,16 +118,14 @@ def read_png_header(data: bytes) -> Header:
 
 def png_pixels_only(data: bytes) -> bytes:
     """Return a PNG without its further frames and its metadata, which libpng would comment on."""
-    kept, num_dropped, position = [data[: len(PNG_SIGNATURE)]], 0, len(PNG_SIGNATURE)
+    kept, position = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     wanted = _PNG_PIXEL_CHUNKS if data[25] == _PALETTE else _PNG_PIXEL_CHUNKS - {b"tRNS"}  # which `Header` holds
     for kind, content, _ in _png_chunks(data):
         end = position + len(content) + 12
         if kind in wanted:
             kept.append(data[position:end])
-        else:
-            num_dropped += 1
         position = end
-    return b"".join(kept) if num_dropped else data
+    return b"".join(kept)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
@@ -217,7 +215,7 @@ def read_jpeg_header(data: bytes) -> Header:
         content = data[start:end]
         if marker == JPEG_END:
             header.is_truncated = False
-        elif marker in _JPEG_FRAMES and not header.width:
+        elif marker in _JPEG_FRAMES:
             bits, header.height, header.width, header.channels = struct.unpack_from(">BHHB", content.ljust(6, b"\0"))
             if bits > 8:
                 raise ImageError(f"it is a {bits}-bit JPEG, not supported yet; convert it to TIFF or PNG first")

@@ -126,11 +126,9 @@ def change_depth(array: Pixels, dtype: DTypeLike) -> Pixels:
     """Convert samples of any depth to any other, rounding to the nearest."""
     if array.dtype == dtype:
         return array
-    if array.dtype != np.uint16 or np.dtype(dtype) != np.uint8:
-        return from_float(to_float(array), dtype)
-    result = np.empty(array.shape, np.uint8)
+    result = np.empty(array.shape, dtype)
     for rows in row_slices(array):
-        result[rows] = (array[rows].astype(np.uint32) + 128) // 257
+        result[rows] = from_float(to_float(array[rows]), dtype)
     return result
 
 

@@ -118,7 +118,7 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, al
     path = Path(path)
     try:
         kind, data = _read_bytes(path, max_pixels)
-        return _finish(path, kind, _decode(kind, data, max_pixels, allow_truncated=allow_truncated))
+        return _finish(path, kind, _consistent(_decode(kind, data, max_pixels, allow_truncated=allow_truncated)))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except Exception as error:  # decoders raise anything on damaged content
@@ -193,13 +193,11 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
     if header.is_truncated and kind == "jpeg":
         data = containers.with_jpeg_end(data)
     elif header.is_truncated:
-        data += bytes(4 * (header.width + 1) * header.height)
+        data += bytes(4 * header.width * header.height)
     if kind == "bmp":
         return _Decoded(*decode_bmp(data), "RGB", header)
     if kind == "jpeg":
         pixels = _decode_jpeg(data, header, allow_truncated=allow_truncated)
-        if pixels.shape[:2] != (header.height, header.width):
-            raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
         return _Decoded(pixels, None, "CMYK" if header.channels == 4 else "RGB", header)
     pixels, alpha = _by_opencv(data, kind, header)
     if header.transparent is not None:
@@ -207,6 +205,12 @@ def _decode(kind: str, data: bytes, max_pixels: int, *, allow_truncated: bool) -
         opaque = differs.any(axis=-1) if pixels.ndim == 3 else differs
         alpha = opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max
     return _Decoded(pixels, alpha, "RGB", header)
+
+
+def _consistent(decoded: _Decoded) -> _Decoded:
+    if decoded.pixels.shape[:2] != (decoded.header.height, decoded.header.width):
+        raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
+    return decoded
 
 
 def _check_size(header: Header, max_pixels: int) -> None:
@@ -242,8 +246,6 @@ def _by_opencv(data: bytes, kind: str, header: Header) -> tuple[Pixels, Pixels |
     decoded: Pixels | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if decoded is None:
         raise ImageError(f"its pixels are damaged; {COPY_AGAIN}")
-    if decoded.shape[:2] != (header.height, header.width):
-        raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
     if decoded.ndim == 2:
         return decoded, None
     if decoded.shape[2] == 3:
@@ -279,8 +281,6 @@ def _decode_tiff(data: bytes, max_pixels: int, *, allow_truncated: bool) -> _Dec
     header.exif = descriptive_exif(page.block, page.entries, is_first_of_many=page.num_pages > 1)
     header.parts += _iptc_of_photoshop(page) if not stated_iptc(header.exif or b"") else []
     pixels, alpha, colors, header.is_truncated = page.decode(allow_truncated=allow_truncated)
-    if pixels.shape[:2] != (page.height, page.width):
-        raise ImageError(f"its header contradicts its pixels; {COPY_AGAIN}")
     return _Decoded(pixels, alpha, colors, header, orientation)
 
 
