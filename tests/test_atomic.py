@@ -23,6 +23,15 @@ def test_replaces_a_file_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.bin"]  # noqa: PTH208
 
 
+def test_all_of_a_file_goes_to_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "a.bin", []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: seen.append((os.fstat(descriptor).st_size, path.exists())))
+    write_atomically(path, b"new")
+    assert seen == [(3, False)]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException

@@ -81,6 +81,16 @@ def test_an_array_and_its_tensor_agree() -> None:
     np.testing.assert_allclose(restorer(picture), tensor.permute(1, 2, 0).numpy(), atol=1e-6)
 
 
+def test_a_folded_copy_restores_and_the_network_stays_as_it_was() -> None:
+    network = small_net()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    restorer = Restorer(network)
+    restorer(random_picture("float32", 16, 16, 3))
+    assert before.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert sum(p.numel() for p in restorer.network.parameters()) < sum(p.numel() for p in network.parameters())
+
+
 def test_a_batch_equals_its_pictures() -> None:
     pictures = torch.rand(3, 3, 20, 28)
     restorer = Restorer(small_net())
@@ -176,6 +186,20 @@ def test_a_light_far_above_white_disturbs_nothing_around_it(name: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_networks_see_noise_beyond_black_and_white_but_no_lights_and_all_of_it_comes_back() -> None:
+    seen = []
+
+    class Looks(Brighten):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x[0, :, 0].clone())
+            return super().forward(x)
+
+    picture = np.array([[-3, -0.5, 0.5, 1.5, 5]], np.float32)
+    restored = Restorer(Looks())(picture, clip=False)
+    assert [values.tolist() for values in seen] == [[[-1, -0.5, 0.5, 1.5, 2]] * 3]
+    np.testing.assert_allclose(restored, picture + 0.25)
+
+
 def test_values_that_are_no_numbers_stay_where_they_are_at_several_scales() -> None:
     picture = random_picture("float32", 40, 40, 3)
     picture[5, 5, 0], picture[6, 6] = np.nan, np.inf
@@ -268,6 +292,22 @@ def test_a_self_ensemble_completes_pictures_no_further_than_strides_and_cells_ta
     assert sizes == [completed, completed[::-1]] * 2
 
 
+@pytest.mark.parametrize(("window_px", "width"), [(192, 320), (384, 384)])
+def test_tiles_begin_where_cells_of_the_attention_do(
+    window_px: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = []
+    refine = NAFNet.refine
+
+    def watched(network: NAFNet, x: Tensor, *args: Any) -> Tensor:
+        widths.append(x.shape[-1])
+        return refine(network, x, *args)
+
+    monkeypatch.setattr(NAFNet, "refine", watched)
+    Restorer(small_net(stem=2, sca_window=window_px), tile=300)(random_picture("float32", 16, 500, 3))
+    assert widths[0] == width
+
+
 def test_the_noise_level_reaches_the_network() -> None:
     picture = random_picture("float32", 16, 16, 3)
     restorer = Restorer(small_net(sigma_input=True))
@@ -340,6 +380,20 @@ def test_tlc_averages_around_each_pixel_where_the_picture_is_larger() -> None:
     assert np.abs(local(large, clip=False) - everywhere(large, clip=False)).max() > 1e-4
 
 
+def test_a_network_that_averaged_locally_before_does_so_only_where_it_is_asked_for() -> None:
+    network, _ = tlc_net()
+    picture = random_picture("float32", 64, 80, 3)
+    expected = Restorer(network)(picture)
+    network.use_local_statistics(32)
+    np.testing.assert_array_equal(Restorer(network)(picture), expected)
+
+
+def test_a_network_that_averages_over_whole_pictures_is_not_tiled_unless_memory_is_short() -> None:
+    network, _ = tlc_net()
+    picture = random_picture("float32", 16, 1100, 3)
+    np.testing.assert_array_equal(Restorer(network)(picture), Restorer(network, tile="off")(picture))
+
+
 def test_tiles_equal_the_whole_under_tlc() -> None:
     network, info = tlc_net()
     picture = random_picture("float32", 200, 420, 3)
@@ -397,6 +451,16 @@ def test_factors_up_to_thrice_the_global_ones_are_no_reason_to_do_without_tlc() 
     assert 1 < network.statistics_disagreement() < 2
 
 
+@pytest.mark.parametrize(("disagreement", "notes"), [(2.0, ()), (2.01, ("201 %",))])
+def test_tlc_is_done_without_where_factors_are_more_than_thrice_the_global_ones(
+    monkeypatch: pytest.MonkeyPatch, disagreement: float, notes: tuple[str, ...]
+) -> None:
+    told = [0.0, disagreement]
+    monkeypatch.setattr(NAFNet, "statistics_disagreement", lambda _network: told.pop())
+    _, found = Restorer(*tlc_net()).restore(random_picture("float32", 16, 16, 3))
+    assert [word in note for word, note in zip(notes, found, strict=True)] == [True] * len(notes)
+
+
 def test_half_precision_has_the_guard_too() -> None:
     network, info = tlc_net()
     with pytest.warns(UserWarning, match="without TLC"):
@@ -441,6 +505,14 @@ def test_half_precision_stays_near(precision: Precision) -> None:
     picture = random_picture("float32", 32, 32, 3)
     full, half = Restorer(small_net())(picture), Restorer(small_net(), precision=precision)(picture)
     assert 0 < np.abs(full - half).max() < 0.02
+
+
+@pytest.mark.parametrize("ensemble", [1, 2])
+def test_half_precision_ends_with_the_network(ensemble: int) -> None:
+    restorer = Restorer(nn.Conv2d(3, 3, 1), precision="bf16", ensemble=ensemble)
+    grey = random_picture("float32", 64, 64)
+    colour = restorer(np.repeat(grey[..., None], 3, axis=2), clip=False)
+    np.testing.assert_allclose(restorer(grey, clip=False), colour.mean(2), atol=1e-6)
 
 
 class OverflowsInHalf(nn.Module):
@@ -662,6 +734,13 @@ def test_narrow_pictures_are_restored_too(width: int) -> None:
     assert restored.std() < 0.04
 
 
+def test_the_memory_that_a_cpu_frees_is_kept_for_the_next_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(inference, "keep_freed_memory", lambda: told.append(True))
+    load("denoise-fast", device="cpu")
+    assert told
+
+
 def test_devices() -> None:
     assert find_device("cpu").type == "cpu"
     for wrong in (
@@ -766,6 +845,19 @@ def test_a_picture_on_which_the_network_explodes_comes_back_as_it_was(dtype: Any
     assert note == "left as it was: the network fails on what is there; other weights may not"
     with pytest.warns(UserWarning, match="left as it was"):
         Restorer(network)(picture)
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "is_sound"), [(0.0, 5, True), (1, 5.1, False), (2, 10, True), (2, 11, False)]
+)
+def test_a_network_explodes_by_five_times_the_brightest_value(value: float, change: float, *, is_sound: bool) -> None:
+    class Shifts(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + change
+
+    restored, notes = Restorer(Shifts()).restore(np.full((4, 5, 3), value, np.float32), clip=False)
+    np.testing.assert_allclose(restored, value + change if is_sound else value)
+    assert len(notes) == (not is_sound)
 
 
 class ExplodesOnWhite(nn.Module):

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from restore import pipeline
 from restore.cli.run import Run
@@ -22,10 +23,13 @@ from restore.errors import DeviceError, NothingToDoError, OutputError, UsageErro
 from restore.images import Photo, write_photo
 from restore.images.opencv import cv2
 from restore.inference import Restorer
-from restore.pipeline import FileOptions, FileResult, process_files, restore_folder
+from restore.models import NAFNet, NAFNetConfig
+from restore.models.nafnet import Stage
+from restore.pipeline import FileOptions, FileResult, process_files, restore_files, restore_folder
 from restore.planning import Job, Plan, check_output, make_plan
 from restore.sharding import Shard
 from restore.types import Existing, FileStatus
+from restore.weights import WeightsInfo
 
 NAMES = [f"{index}.png" for index in range(5)]
 
@@ -89,6 +93,14 @@ def test_a_picture_that_is_too_long_for_its_format_is_refused_before_it_is_chang
     assert not changed
 
 
+@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65500), (".webp", 16383)])
+def test_the_longest_picture_that_a_format_holds_is_written(tmp_path: Path, suffix: str, side: int) -> None:
+    write_photo(tmp_path / "a.png", Photo(np.zeros((1, side), np.uint8)))
+    plan = make_plan([tmp_path / "a.png"], tmp_path / "out", suffix=suffix)
+    (result,) = process_files(plan, unchanged, FileOptions())
+    assert (result.status, result.width, result.height) == (FileStatus.DONE, side, 1)
+
+
 @pytest.mark.usefixtures("plan")
 def test_what_a_model_refuses_is_said_before_anything_is_made(tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "new" / "out"
@@ -136,6 +148,72 @@ def test_each_process_of_torchrun_restores_its_part_on_its_own_gpu(
         monkeypatch.setattr(torch.cuda, name, lambda *_, told=told: told)
     restore_folder(tmp_path / "in", tmp_path / "out", shard=shard)
     assert asked == [device]
+
+
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sigma": 0.1},
+        {"strength": 0.5},
+        {"options": FileOptions(quality=80)},
+        {"options": FileOptions(strip_metadata=True)},
+        {"ensemble": 2},
+        {"tlc": "on"},
+        {"sha256": "2"},
+    ],
+    ids=str,
+)
+def test_what_was_restored_in_another_way_is_made_anew(tmp_path: Path, other: dict[str, Any]) -> None:
+    network = NAFNet(NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), sigma_input=True))
+
+    def run(ensemble: int = 1, tlc: str = "off", sha256: str = "1", **options: Any) -> set[FileStatus]:
+        info = WeightsInfo(Path("net"), {"sha256": sha256}, 0, 0)
+        restorer = Restorer(network, info, ensemble=ensemble, tlc=tlc)
+        results = restore_folder(tmp_path / "in", tmp_path / "out", model=restorer, existing="skip", **options)
+        return {result.status for result in results}
+
+    assert run() == {FileStatus.DONE}
+    assert run() == {FileStatus.SKIPPED}
+    assert run(**other) == {FileStatus.DONE}
+    assert run(**other) == {FileStatus.SKIPPED}
+
+
+@pytest.mark.usefixtures("plan")
+def test_what_a_person_should_know_of_a_picture_is_told_with_its_size(tmp_path: Path) -> None:
+    source = tmp_path / "in" / "float.tif"
+    pixels = np.full((6, 7), 2, np.float32)
+    pixels[0, :2] = np.nan, np.inf
+    tifffile.imwrite(source, pixels.astype(np.float64), photometric="minisblack")
+    (result,) = restore_folder(source, tmp_path / "out.png", model=Restorer(ExplodesAlways()))
+    assert (result.status, result.width, result.height) == (FileStatus.DONE, 7, 6)
+    assert [warning.split(";")[0] for warning in result.warnings] == [
+        "its 64-bit floats were rounded to 32 bits",
+        "left as it was: the network fails on what is there",
+        "2 values are NaN or infinite",
+        "most of its values lie above 1, which is white",
+        "PNG holds 0 to 1 only",
+    ]
+
+
+class ExplodesAlways(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 99
+
+
+def test_how_far_a_run_has_come_is_told_in_pictures(plan: Plan) -> None:
+    told: list[float] = []
+    results = list(restore_files(plan, Restorer(nn.Identity()), on_progress=told.append))
+    assert len(results) == len(NAMES)
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_an_error_that_is_not_of_a_picture_stops_the_run(plan: Plan) -> None:
+    def fail(_job: Job, _photo: Photo) -> Photo:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        list(process_files(plan, fail, FileOptions()))
 
 
 def test_a_closed_output_folder_is_said_in_dry_runs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

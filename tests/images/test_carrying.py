@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, IptcImagePlugin
+from PIL import Image, IptcImagePlugin, TiffImagePlugin, TiffTags
 
 from restore.errors import ImageError
 from restore.images import Photo, read_photo, write_photo
@@ -80,6 +80,13 @@ def test_odd_resolutions_come_back_exactly(tmp_path: Path, smooth: Array, encode
         assert ("pHYs", struct.pack(">IIB", 12345, 777, 1)) in chunks_of(tmp_path / "back.png")
 
 
+def test_resolutions_that_are_no_ratio_of_small_numbers_come_near(tmp_path: Path, smooth: Array) -> None:
+    dpi = 60000.123456789, 1.23456789
+    for suffix in (".tif", ".png", ".bmp"):
+        assert write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=dpi)) == ()
+        assert read_photo(tmp_path / f"a{suffix}").dpi == pytest.approx(dpi, abs=0.02)
+
+
 def test_centimetres_are_inches(tmp_path: Path, smooth: Array, encode: Encode) -> None:
     jfif = encode(smooth, "JPEG", dpi=(1, 1)).replace(b"JFIF\0\1\1\1\0\1\0\1", b"JFIF\0\1\1\2\0\x64\0\xc8")
     assert read(tmp_path / "a.jpg", jfif).dpi == (254.0, 508.0)
@@ -103,6 +110,7 @@ def test_a_stale_orientation_in_the_xmp_does_not_turn_a_tiff(tmp_path: Path, smo
         write_photo(tmp_path / "b.tif", photo)
         with Image.open(tmp_path / "b.tif") as image:
             assert (274 in image.tag_v2) == is_stated  # where EXIF says nothing, the XMP decides as before
+        assert photo.xmp == xmp
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -142,7 +150,7 @@ def test_what_is_no_resolution_is_ignored(tmp_path: Path, smooth: Array, encode:
     files = {
         "ratio.jpg": jpeg.replace(b"JFIF\0\1\1\1", b"JFIF\0\1\1\0"),
         "half.jpg": encode(smooth, "JPEG", dpi=(300, 0)),
-        "ratio.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 3, 4, 0))),
+        "ratio.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 3000, 4000, 0))),
         "zero.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 0, 0, 1))),
         "huge.png": with_chunks(png, ("pHYs", struct.pack(">IIB", 2**32 - 1, 2**32 - 1, 1))),
         "short.png": with_chunks(png, ("pHYs", b"\0\0\0\1")),
@@ -154,7 +162,11 @@ def test_what_is_no_resolution_is_ignored(tmp_path: Path, smooth: Array, encode:
     }
     for name, data in files.items():
         assert read(tmp_path / name, data).dpi is None, name
-    for suffix, dpi in itertools.product(HOLDERS, ((0, 0), (300, float("nan")), (1e9, 1e9), (-300, 300))):
+    for suffix, dpi in itertools.product(HOLDERS, ((1.0, 65535.0), (65535.0, 1.0))):  # the least and the most
+        write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=dpi))
+        assert read_photo(tmp_path / f"a{suffix}").dpi == dpi
+    none = (0, 0), (300, float("nan")), (1e9, 1e9), (-300, 300), (0.99, 300), (300, 65536)
+    for suffix, dpi in itertools.product(HOLDERS, none):
         assert write_photo(tmp_path / f"a{suffix}", Photo(smooth, dpi=dpi)) == ()
         assert read_photo(tmp_path / f"a{suffix}").dpi is None
 
@@ -223,7 +235,7 @@ def resource(number: int, content: bytes) -> bytes:
 def test_thumbnails_of_photoshop_show_the_picture_as_it_was(
     tmp_path: Path, smooth: Array, encode: Encode, number: int, order: str
 ) -> None:
-    prefix, thumbnail = b"Photoshop 3.0\0", resource(number, encode(smooth[:9, :9], "JPEG") + b"x")
+    prefix, thumbnail = b"Photoshop 3.0\0", resource(number, encode(smooth[:9, :9], "JPEG")[:301])
     iptc, path = photoshop(b"A caption")[len(prefix) :], resource(0x07D0, b"a path")
     together = iptc + path + thumbnail if order == "last" else iptc + thumbnail + path
     cut = 80 if order == "in two segments" else len(together)
@@ -273,6 +285,9 @@ def test_iptc_goes_between_jpeg_and_tiff(tmp_path: Path, smooth: Array, encode: 
     found = captions(tmp_path / "b.tif")
     assert found is not None
     assert (found[2, 120], found[2, 25]) == (caption, b"moor")
+    with Image.open(tmp_path / "b.tif") as image:
+        assert isinstance(image, TiffImagePlugin.TiffImageFile)
+        assert image.tag_v2.tagtype[33723] == TiffTags.UNDEFINED
     photo = read_photo(tmp_path / "b.tif")
     assert write_photo(tmp_path / "c.tif", photo) == ()
     assert captions(tmp_path / "c.tif") == found
@@ -282,13 +297,16 @@ def test_iptc_goes_between_jpeg_and_tiff(tmp_path: Path, smooth: Array, encode: 
     assert captions(tmp_path / "d.jpg") is None
 
 
-@pytest.mark.parametrize(("tag", "kind"), [(33723, 7), (33723, 4), (34377, 1)])
-def test_iptc_of_a_tiff_of_others(tmp_path: Path, smooth: Array, tag: int, kind: int) -> None:
+@pytest.mark.parametrize(
+    ("tag", "kind", "is_swapped"), [(33723, 7, False), (33723, 4, True), (33723, 4, False), (34377, 1, False)]
+)
+def test_iptc_of_a_tiff_of_others(tmp_path: Path, smooth: Array, tag: int, kind: int, *, is_swapped: bool) -> None:
     resources = b"8BIM\x03\xed\x03odd" + struct.pack(">I", 1) + b"x\0" + photoshop(b"A caption")[14:]
     record = photoshop(b"A caption")[26:] + bytes(2)
     content = resources if tag == 34377 else record
-    if kind == 4:  # as some programs write it: integers in the byte order of the file
-        content = np.frombuffer(record[: len(record) // 4 * 4], ">u4").astype("<u4").tobytes()
+    if kind == 4:  # as some programs write it: integers, of some in the byte order of the file
+        content = record[: len(record) // 4 * 4]
+        content = np.frombuffer(content, "<u4").byteswap().tobytes() if is_swapped else content
     count = len(content) // (4 if kind == 4 else 1)
     head = b"II*\0\x08\0\0\0" + pack_directory("<", {tag: (kind, count, content)}, 8)
     write_photo(tmp_path / "a.tif", Photo(smooth, exif=head))
@@ -297,12 +315,23 @@ def test_iptc_of_a_tiff_of_others(tmp_path: Path, smooth: Array, tag: int, kind:
     found = captions(tmp_path / "b.jpg")
     assert found is not None
     assert found[2, 120] == b"A caption"
+    assert read_photo(tmp_path / "b.jpg").exif == photo.exif
 
 
-def test_a_large_iptc_record_does_not_cost_the_exif_of_a_jpeg(tmp_path: Path, smooth: Array) -> None:
+def test_of_two_iptc_records_in_a_tiff_that_of_its_own_tag_goes_along(tmp_path: Path, smooth: Array) -> None:
+    record, resources = photoshop(b"of the tag")[26:], photoshop(b"of Photoshop")[14:]
+    tags = {33723: (7, len(record), record), 34377: (7, len(resources), resources)}
+    write_photo(tmp_path / "a.tif", Photo(smooth, exif=b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)))
+    for name in ("b.jpg", "b.tif"):
+        write_photo(tmp_path / name, read_photo(tmp_path / "a.tif"))
+        assert (captions(tmp_path / name) or {})[2, 120] == b"of the tag"
+
+
+@pytest.mark.parametrize("num_more", [2462, 2500])  # one byte too many with the prefix, and without
+def test_a_large_iptc_record_does_not_cost_the_exif_of_a_jpeg(tmp_path: Path, smooth: Array, num_more: int) -> None:
     record = b"\x1c\x02\x19" + struct.pack(">H", 32000) + b"k" * 32000
     record += b"\x1c\x02\x78" + struct.pack(">H", 31000) + b"c" * 31000
-    tags = {270: (2, 5, b"desc\0"), 306: (2, 2500, b"x" * 2499 + b"\0"), 33723: (7, len(record), record)}
+    tags = {270: (2, 5, b"desc\0"), 306: (2, num_more, b"x" * (num_more - 1) + b"\0"), 33723: (7, len(record), record)}
     exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
     assert write_photo(tmp_path / "a.jpg", Photo(smooth, exif=exif)) == ()
     with Image.open(tmp_path / "a.jpg") as image:
@@ -319,8 +348,24 @@ def test_broken_iptc_costs_nothing_else(tmp_path: Path, smooth: Array) -> None:
         photo = read_photo(tmp_path / "a.tif")
         assert write_photo(tmp_path / "b.jpg", photo) == ()
         assert captions(tmp_path / "b.jpg") is None
-    photo = Photo(smooth, exif=b"II*\0\x08\0\0\0" + pack_directory("<", {33723: (7, 65535, b"\x1c" * 65535)}, 8))
-    assert [note for note in write_photo(tmp_path / "c.jpg", photo) if "IPTC" in note]
+
+
+@pytest.mark.parametrize(("num_bytes", "is_kept"), [(65505, True), (65506, True), (65507, False)])
+def test_the_largest_iptc_record_of_a_jpeg(tmp_path: Path, smooth: Array, num_bytes: int, *, is_kept: bool) -> None:
+    record = b"\x1c" * num_bytes
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", {33723: (7, num_bytes, record)}, 8)
+    notes = write_photo(tmp_path / "a.jpg", Photo(smooth, exif=exif))
+    assert ("JPEG holds 64 KB of IPTC; the larger record was dropped" in notes) != is_kept
+    parts = read_photo(tmp_path / "a.jpg").parts
+    assert [len(content) for _, content in parts] == [14 + 12 + 65506] * is_kept  # of even length
+
+
+def test_what_photoshop_holds_in_a_jpeg_goes_before_the_record_of_its_exif(tmp_path: Path, smooth: Array) -> None:
+    record = photoshop(b"of the EXIF")[26:]
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", {33723: (7, len(record), record)}, 8)
+    photo = Photo(smooth, exif=exif, parts=(("APP13", photoshop(b"of Photoshop")),))
+    assert write_photo(tmp_path / "a.jpg", photo) == ()
+    assert read_photo(tmp_path / "a.jpg").parts == photo.parts
 
 
 TEXTS = [
@@ -334,6 +379,7 @@ def test_texts_stay_in_a_png(tmp_path: Path, smooth: Array, encode: Encode) -> N
     left_out = (
         ("tEXt", b"Raw profile type exif\0\nexif\n 4\n00000000"),
         ("iTXt", b"XML:com.adobe.xmp" + bytes(5) + b"<x/>"),
+        ("tEXt", b"XML:com.adobe.xmp\0<old/>"),
     )
     photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG"), *TEXTS, *left_out))
     assert photo.xmp == b"<x/>"
@@ -411,21 +457,21 @@ def test_pillow_finds_the_colours_of_a_png(tmp_path: Path, smooth: Array, encode
 
 
 def test_a_profile_replaces_the_chunks_but_for_cicp(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
-    chunks = [("cICP", bytes([9, 16, 0, 1])), ("gAMA", LINEAR), ("cHRM", ADOBE_PRIMARIES)]
+    chunks = [("cICP", bytes([9, 16, 0, 1])), ("sRGB", b"\0"), ("gAMA", LINEAR), ("cHRM", ADOBE_PRIMARIES)]
     photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG", icc_profile=icc), *chunks))
     write_photo(tmp_path / "b.png", photo)
     names = [name for name, _ in chunks_of(tmp_path / "b.png")]
-    assert ("cICP" in names, "iCCP" in names, "gAMA" in names, "cHRM" in names) == (True, True, False, False)
+    assert [name for name in names if name not in ("IHDR", "IDAT", "IEND")] == ["cICP", "iCCP"]
     assert write_photo(tmp_path / "b.tif", dataclasses.replace(photo, parts=photo.parts[1:])) == ()
     broken = encode(smooth, "PNG", icc_profile=b"no profile" * 20)
     photo = read(tmp_path / "a.png", with_chunks(broken, *chunks[1:]))
     assert photo.icc is None
     write_photo(tmp_path / "b.png", photo)
-    assert chunks[1:] == [chunk for chunk in chunks_of(tmp_path / "b.png") if chunk[0] in ("gAMA", "cHRM")]
+    assert chunks[1:] == [chunk for chunk in chunks_of(tmp_path / "b.png") if chunk[0] in ("sRGB", "gAMA", "cHRM")]
 
 
 def test_chunks_and_segments_that_are_not_whole_do_no_harm(tmp_path: Path, smooth: Array, encode: Encode) -> None:
-    chunks = [("gAMA", b"\1"), ("cHRM", b""), ("cICP", b"\1\2\3\4\5"), ("pHYs", b"")]
+    chunks = [("gAMA", b"\1"), ("cHRM", b""), ("cICP", b"\1\2\3\4\5"), ("pHYs", b""), ("acTL", b"\0\0")]
     photo = read(tmp_path / "a.png", with_chunks(encode(smooth, "PNG"), *chunks))
     assert (photo.parts, photo.dpi) == ((), None)
     buffer = io.BytesIO(with_segment(encode(smooth, "JPEG", dpi=(300, 300)), 0xE0, b"JFIF\0\1"))

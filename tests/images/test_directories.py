@@ -8,7 +8,15 @@ import struct
 import pytest
 from PIL import Image
 
-from restore.images.directories import Tag, TagBlock, descriptive_exif, pack_directory, upright_exif
+from restore.images.directories import (
+    Tag,
+    TagBlock,
+    Tags,
+    descriptive_exif,
+    pack_directory,
+    stated_dpi,
+    upright_exif,
+)
 
 
 def block(order: str, orientation: int) -> bytes:
@@ -36,8 +44,9 @@ def test_orientation_is_reset_and_the_thumbnail_unlinked_in_place(order: str, or
     assert tags.next_offset(tags.directory(tags.first)[1]) == 0
 
 
-def test_an_impossible_orientation_is_none() -> None:
-    after, stated = upright_exif(block("<", 77))
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_impossible_orientation_is_none(orientation: int) -> None:
+    after, stated = upright_exif(block("<", orientation))
     assert stated == 1
     assert upright_exif(after) == (after, 1)
 
@@ -65,6 +74,59 @@ def test_an_exif_block_may_end_before_the_offset_of_the_next_directory(num_missi
     alone = b"II*\0\x08\0\0\0" + pack_directory("<", {274: (3, 1, b"\6\0")}, 8)
     upright, orientation = upright_exif(alone[:-num_missing])
     assert (upright, orientation) == (alone.replace(b"\6\0", b"\1\0"), 6)
+
+
+def test_a_bigtiff_may_end_before_the_offset_of_the_next_directory_and_is_no_exif_block() -> None:
+    data = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 0)
+    for num_bytes, expected in ((8, 99), (7, 0), (4, 0), (0, 0)):
+        tags = TagBlock((data + struct.pack("<Q", 99))[: len(data) + num_bytes])
+        assert tags.next_offset(tags.directory(tags.first)[1]) == expected
+    with pytest.raises(ValueError, match="BigTIFF"):
+        upright_exif(data + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("unit", "per_inch"), [({}, 1.0), ({296: (3, 1, b"\2\0")}, 1.0), ({296: (3, 1, b"\3\0")}, 2.54)]
+)
+def test_resolution_is_per_inch_unless_it_is_said(unit: Tags, per_inch: float) -> None:
+    tags = unit | {tag: (5, 1, struct.pack("<II", 2 * value, 2)) for tag, value in ((282, 300), (283, 600))}
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
+    assert stated_dpi(exif) == (300 * per_inch, 600 * per_inch)
+
+
+def test_one_unsound_tag_does_not_cost_the_others() -> None:
+    tags: Tags = {271: (2, 6, b"Maker\0"), 305: (2, 7, b"editor\0")}
+    data = bytearray(b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8))
+    start = data.index(struct.pack("<HHI", 305, 2, 7)) + 8
+    data[start : start + 4] = struct.pack("<I", 2**31)  # far behind the end
+    block = TagBlock(bytes(data))
+    copied = TagBlock(descriptive_exif(block, block.directory(block.first)[0]) or b"")
+    entries, _ = copied.directory(copied.first)
+    assert {tag: copied.values(entry) for tag, entry in entries.items()} == {271: b"Maker\0"}
+
+
+def test_directories_go_along_where_they_belong() -> None:
+    first, second, third = 8, 8 + 18, 8 + 18 + 30  # behind one row, and two more
+    details = {34853: (4, 1, struct.pack("<I", first)), 40965: (4, 1, struct.pack("<I", third))}
+    data = b"II*\0\x08\0\0\0" + pack_directory("<", {34665: (4, 1, struct.pack("<I", second))}, first)
+    data += pack_directory("<", details, second) + pack_directory("<", {1: (2, 4, b"R98\0")}, third)
+    tags = TagBlock(data)
+    copied = descriptive_exif(tags, tags.directory(tags.first)[0])
+    content = Image.Exif()
+    content.load(copied or b"")
+    assert content.get_ifd(0x8769).keys() == {0xA005}  # map coordinates belong beside it, not into it
+    assert content.get_ifd(0xA005) == {1: "R98"}
+
+
+def test_a_resolution_that_cannot_be_swapped_stays_and_harms_nothing() -> None:
+    tags: Tags = {
+        274: (3, 1, b"\6\0"),
+        282: (5, 1, struct.pack("<II", 300, 1)),
+        283: (3, 1, b"\7\0"),
+        305: (2, 7, b"editor\0"),
+    }
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
+    assert upright_exif(exif) == (b"II*\0\x08\0\0\0" + pack_directory("<", tags | {274: (3, 1, b"\1\0")}, 8), 6)
 
 
 def test_a_directory_that_points_to_itself_ends() -> None:

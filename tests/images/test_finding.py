@@ -106,6 +106,11 @@ def test_the_output_inside_the_input_is_not_searched(tmp_path: Path) -> None:
     assert "out" in skipped
 
 
+def test_an_output_that_is_the_input_leaves_nothing_out(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b/c.png")
+    assert found(tmp_path, exclude=tmp_path / "b" / "..") == (["a.png", "b/c.png"], {})
+
+
 def test_an_output_made_during_the_search_is_not_searched(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png")
     names = []

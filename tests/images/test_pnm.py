@@ -15,6 +15,7 @@ CASES = {
     "raw bitmap": (b"P4\n3 2\n\x40\xa0", [[255, 0, 255], [0, 255, 0]], np.uint8),
     "plain grey": (b"P2 # words\n# more\n3 1\n255\n0 7 # and\n255", [[0, 7, 255]], np.uint8),
     "raw grey": (b"P5\n3 1\n255\n\x00\x07\xff", [[0, 7, 255]], np.uint8),
+    "a line's end behind": (b"P5\n3 1\n255\n\x00\x07\xff\n", [[0, 7, 255]], np.uint8),
     "stretched": (b"P5\n3 1\n15\n\x00\x07\x0f", [[0, 119, 255]], np.uint8),
     "above the greatest": (b"P5\n2 1\n15\n\x0f\x10", [[255, 255]], np.uint8),
     "10 bits": (b"P5\n2 1\n1023\n\x03\xff\x02\x00", [[65535, 32800]], np.uint16),

@@ -85,6 +85,13 @@ def test_xmp(tmp_path: Path, smooth: Array, encode: Encode, name: str, prefix: b
     assert read(tmp_path, encode(smooth, "PNG"), raw_profile(name, prefix + XMP)).xmp == XMP
 
 
+def test_the_first_decides_and_bytes_beyond_its_length_mean_nothing(
+    tmp_path: Path, smooth: Array, encode: Encode
+) -> None:
+    text = b"\nxmp\n%8d\n%b\n" % (len(XMP), (XMP + b"more").hex().encode())
+    assert read(tmp_path, encode(smooth, "PNG"), as_text("xmp", text), raw_profile("xmp", b"<x/>")).xmp == XMP
+
+
 @pytest.mark.parametrize(
     "chunks",
     [

@@ -107,6 +107,10 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path, make_picture: Any, e
     assert photo.pixels.tolist() == [[0, 85, 170, 255]]
     assert photo.alpha is not None
     assert photo.alpha.tolist() == [[255, 255, 0, 255]]
+    deep = png(3, 1, b"\0" + struct.pack(">3H", 7, 300, 301), png_chunk(b"tRNS", struct.pack(">H", 300)), bits=16)
+    photo = read_photo(put(tmp_path, "c.png", deep))
+    assert photo.pixels.tolist() == [[7, 300, 301]]
+    assert same(photo.alpha, np.array([[65535, 0, 65535]], np.uint16))
 
 
 def test_webp_and_bmp_are_exact(tmp_path: Path, make_picture: Any, encode: Encode) -> None:
@@ -188,11 +192,12 @@ def test_xmp_in_png_plain_packed_and_damaged(tmp_path: Path) -> None:
         (b"\0\0en\0word\0" + packet, packet),
         (b"\1\0\0\0" + zlib.compress(packet), packet),
         (b"\1\0\0\0" + packet, None),
+        (b"\1\0\0\0" + zlib.compress(packet)[:-5], None),
         (b"\0", None),
     ):
         photo = read_photo(put(tmp_path, "a.png", png(1, 1, b"\0\7", png_chunk(b"iTXt", start + content))))
         assert photo.xmp == expected
-        assert len(photo.warnings) == (content == b"\1\0\0\0" + packet)
+        assert len(photo.warnings) == (expected is None and content != b"\0")
 
 
 @pytest.mark.parametrize("kind", ["baseline", "progressive"])
@@ -212,6 +217,9 @@ def test_truncated_jpegs_are_found_as_pillow_finds_them(
         assert photo.pixels.shape == smooth.shape
         assert photo.exif is not None
         assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
+    if kind == "progressive":  # cut within a table of a later scan
+        photo = read_photo(put(tmp_path, "c.jpg", whole[: whole.rindex(b"\xff\xc4") + 9]), allow_truncated=True)
+        assert np.abs(photo.pixels.astype(int) - smooth).mean() < 4
     assert read_photo(put(tmp_path, "b.jpg", whole + b"junk" * 99)).warnings == ()
 
 
@@ -234,6 +242,33 @@ def test_jpegs_decode_as_by_opencv(tmp_path: Path, smooth: Array, encode: Encode
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     assert expected is not None
     assert np.array_equal(read_photo(put(tmp_path, "a.jpg", data)).pixels, expected)
+
+
+def jpeg_of_narrow_colours(ycbcr: Array, exif: bytes) -> bytes:
+    """A JPEG whose colours have a third of the columns, which libjpeg-turbo leaves to others, in a scan each."""
+    parts = [ycbcr[..., 0].copy(), *(ycbcr[:, 1::3, channel].copy() for channel in (1, 2))]
+    scans = []
+    for number, part in enumerate(parts, 1):
+        buffer = io.BytesIO()
+        Image.fromarray(part).save(buffer, "JPEG", quality=95)
+        head, scan = buffer.getvalue().split(b"\xff\xda\0\x08\1\1\0")  # of the first component, by the first tables
+        scans.append(b"\xff\xda\0\x08\1" + bytes([number, 0]) + scan.removesuffix(b"\xff\xd9"))
+    tables, tables_after = head[head.index(b"\xff\xdb") : head.index(b"\xff\xc0")], head[head.index(b"\xff\xc4") :]
+    frame = b"\xff\xc0\0\x11\x08" + struct.pack(">HH", *ycbcr.shape[:2]) + b"\3\1\x31\0\2\x11\0\3\x11\0"
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    return b"".join([b"\xff\xd8", segment, tables, frame, tables_after, *scans, b"\xff\xd9"])
+
+
+def test_a_jpeg_of_unusual_colours_is_read_and_turned_once(tmp_path: Path, smooth: Array) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = jpeg_of_narrow_colours(np.asarray(Image.fromarray(smooth[:40, :48]).convert("YCbCr")), exif.tobytes())
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    photo = read_photo(put(tmp_path, "a.jpg", data))
+    assert np.array_equal(photo.pixels, expected)
+    assert np.abs(photo.pixels.astype(int) - np.rot90(smooth[:40, :48], -1)).mean() < 6
+    assert photo.warnings == ()
 
 
 @pytest.mark.parametrize("kind", JPEGS)
@@ -278,6 +313,11 @@ def test_a_first_frame_without_loss_stays_so(tmp_path: Path, smooth: Array) -> N
         photo = read_photo(path)
         assert photo.lossless == is_lossless
         assert "2 pictures" in photo.warnings[0]
+    files = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    for first, second in (("True", "False"), ("False", "True")):  # what the second frame is makes no difference
+        data = files[first][: files[first].rindex(b"ANMF")] + files[second][files[second].rindex(b"ANMF") :]
+        photo = read_photo(put(tmp_path, "both.webp", data[:4] + struct.pack("<I", len(data) - 8) + data[8:]))
+        assert photo.lossless == (first == "True")
 
 
 def test_a_profile_that_is_cut_is_dropped(tmp_path: Path, smooth: Array, icc: bytes, encode: Encode) -> None:
@@ -310,6 +350,130 @@ def test_truncated_files_are_errors(tmp_path: Path, smooth: Array, encode: Encod
         photo = read_photo(path, allow_truncated=True)
         assert photo.pixels.shape == smooth.shape
         assert "truncated" in photo.warnings[0]
+    elif kind != "TIFF":
+        with pytest.raises(ImageError, match="it is truncated; copy it again"):
+            read_photo(path, allow_truncated=True)
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT"])
+def test_a_wrong_checksum_of_what_makes_the_pixels_is_damage(
+    tmp_path: Path, smooth: Array, encode: Encode, name: bytes
+) -> None:
+    data = bytearray(encode(Image.fromarray(smooth).quantize(16), "PNG"))
+    start = data.index(name)
+    data[start + 4 + int.from_bytes(data[start - 4 : start], "big")] ^= 1  # the content itself is right
+    with pytest.raises(ImageError, match="wrong checksum"):
+        read_photo(put(tmp_path, "a.png", bytes(data)))
+
+
+def test_a_wrong_checksum_of_what_stands_beside_the_pixels_costs_that_alone(
+    tmp_path: Path, smooth: Array, encode: Encode
+) -> None:
+    whole = encode(smooth, "PNG")
+    damaged = bytearray(png_chunk(b"gAMA", bytes(4)) + png_chunk(b"tEXt", b"Author\0Me"))
+    damaged[15] ^= 1  # of the first
+    photo = read_photo(put(tmp_path, "a.png", whole[:33] + damaged + whole[33:]))
+    assert np.array_equal(photo.pixels, smooth)
+    assert photo.parts == (("tEXt", b"Author\0Me"),)
+    assert photo.warnings == ("the damaged part 'gAMA' was left out",)
+
+
+def test_what_follows_the_end_of_a_png_is_passed_over(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    whole = encode(smooth, "PNG")
+    photo = read_photo(put(tmp_path, "a.png", whole + struct.pack(">I4s", 4, b"IDAT") + b"junk" * 9))
+    assert np.array_equal(photo.pixels, smooth)
+    assert photo.warnings == ()
+    for num_missing in (1, 4, 5, 12):
+        with pytest.raises(ImageError, match="it is truncated; copy it again"):
+            read_photo(put(tmp_path, "b.png", whole[:-num_missing]))
+
+
+def test_exif_of_a_png_may_have_the_prefix_of_a_jpeg(
+    tmp_path: Path, smooth: Array, exif: Image.Exif, encode: Encode
+) -> None:
+    exif[0x0112] = 3
+    whole, block = encode(smooth, "PNG"), exif.tobytes()
+    assert block.startswith(b"Exif\0\0")
+    png, usual = (
+        read_photo(put(tmp_path, "a.png", whole[:33] + png_chunk(b"eXIf", content) + whole[33:]))
+        for content in (block, block[6:])
+    )
+    start = encode(smooth, "WEBP", lossless=True, exif=block)
+    chunk = b"EXIF" + struct.pack("<I", len(block)) + block + bytes(len(block) % 2)
+    start = start[: start.index(b"EXIF")] + chunk
+    webp = read_photo(put(tmp_path, "a.webp", start[:4] + struct.pack("<I", len(start) - 8) + start[8:]))
+    for photo in (png, webp):
+        assert np.array_equal(photo.pixels, smooth[::-1, ::-1])
+        assert photo.exif is not None
+        assert photo.exif == usual.exif
+        assert photo.warnings == ()
+
+
+def test_the_first_exif_of_a_jpeg_decides(tmp_path: Path, smooth: Array, exif: Image.Exif, encode: Encode) -> None:
+    expected = read_photo(put(tmp_path, "a.jpg", encode(smooth, "JPEG", exif=exif.tobytes())))
+    exif[0x0112] = 3
+    second = encode(smooth, "JPEG", exif=exif.tobytes())
+    exif[0x0112] = 1
+    first = encode(smooth, "JPEG", exif=exif.tobytes())[2:]
+    photo = read_photo(put(tmp_path, "b.jpg", second[:2] + first[: first.index(b"\xff\xdb")] + second[2:]))
+    assert np.array_equal(photo.pixels, expected.pixels)
+    assert photo.exif == expected.exif
+
+
+def test_a_webp_that_lacks_a_byte_is_truncated(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    whole = encode(smooth, "WEBP")
+    for num_missing in (1, 8):
+        with pytest.raises(ImageError, match="it is truncated; copy it again"):
+            read_photo(put(tmp_path, "a.webp", whole[:-num_missing]))
+
+
+def test_how_large_a_webp_is_to_be_shown_means_nothing(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    whole = bytearray(encode(smooth, "WEBP"))
+    expected = read_photo(put(tmp_path, "a.webp", bytes(whole))).pixels
+    start = whole.index(b"\x9d\x01\x2a") + 3
+    whole[start + 1] |= 0x40  # above the 14 bits of a side
+    whole[start + 3] |= 0x80
+    assert np.array_equal(read_photo(put(tmp_path, "b.webp", bytes(whole))).pixels, expected)
+
+
+def test_chunks_of_odd_length_shift_nothing_in_a_webp(
+    tmp_path: Path, smooth: Array, exif: Image.Exif, icc: bytes, encode: Encode
+) -> None:
+    icc += bytes(1 - len(icc) % 2)
+    metadata = {"icc_profile": icc, "exif": exif.tobytes(), "xmp": b"<x:xmpmeta/> "}
+    photo = read_photo(put(tmp_path, "a.webp", encode(smooth, "WEBP", lossless=True, **metadata)))
+    assert np.array_equal(photo.pixels, smooth)
+    assert (photo.icc, photo.xmp) == (icc, b"<x:xmpmeta/> ")
+    assert photo.exif is not None
+    assert photo.warnings == ()
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (3, 2, 1)])
+def test_a_profile_in_parts_is_put_together_by_their_numbers(
+    tmp_path: Path, smooth: Array, icc: bytes, encode: Encode, order: tuple[int, ...]
+) -> None:
+    jpeg, third = encode(smooth, "JPEG"), len(icc) // 3
+    parts = {1: icc[:third], 2: icc[third : 2 * third], 3: icc[2 * third :]}
+    contents = [b"ICC_PROFILE\0" + bytes([number, 3]) + parts[number] for number in order]
+    contents.insert(1, b"ICC_PROFILE\0")  # which holds nothing
+    segments = b"".join(b"\xff\xe2" + struct.pack(">H", len(content) + 2) + content for content in contents)
+    photo = read_photo(put(tmp_path, "a.jpg", jpeg[:2] + segments + jpeg[2:]))
+    assert photo.icc == icc
+    assert photo.warnings == ()
+
+
+def test_a_header_that_contradicts_the_pixels_is_damage(tmp_path: Path, smooth: Array, encode: Encode) -> None:
+    data = encode(smooth, "WEBP", lossless=True)
+    data += b"VP8X" + struct.pack("<II", 10, 0) + bytes([99, 0, 0, 99, 0, 0])  # 100×100, too late for the decoder
+    with pytest.raises(ImageError, match="its header contradicts its pixels; copy it again"):
+        read_photo(put(tmp_path, "a.webp", data[:4] + struct.pack("<I", len(data) - 8) + data[8:]))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM"])
+def test_the_pixels_are_the_callers_own(tmp_path: Path, smooth: Array, encode: Encode, kind: str) -> None:
+    photo = read_photo(put(tmp_path, "a" + SUFFIXES[kind], encode(smooth, kind)))
+    assert photo.pixels.flags.writeable
+    assert photo.pixels.flags.c_contiguous
 
 
 WRONG = {
@@ -318,9 +482,12 @@ WRONG = {
     "signature only": (b"\x89PNG\r\n\x1a\n", ".png", "truncated"),
     "header-only PNG": (png(4, 4, b"")[:33], ".png", "truncated"),
     "JPEG signature only": (b"\xff\xd8\xff", ".jpg", "truncated"),
-    "TIFF header only": (b"II*\0\x08\0\0\0", ".tif", "damaged"),
+    "TIFF header only": (b"II*\0\x08\0\0\0", ".tif", "damaged (an offset reaches beyond the end)"),
     "WebP header only": (b"RIFF\x24\0\0\0WEBPVP8 ", ".webp", "truncated"),
     "BMP header only": (b"BM" + bytes(12) + b"\x28\0\0\0", ".bmp", "truncated"),
+    "another chunk first": (png(4, 4, b"").replace(b"IHDR", b"CgBI"), ".png", "within its header"),
+    "a JPEG of 12 bits": (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\5\0\7\1\1\x11\0\xff\xd9", ".jpg", "a 12-bit JPEG"),
+    "a JPEG whose frame is cut": (b"\xff\xd8\xff\xc0\0\x07\x08\0\5\0\7\xff\xd9", ".jpg", "within its header"),
     "SVG": (b"<?xml version='1.0'?><svg/>", ".png", "SVG"),
     "bare SVG": (b"\xef\xbb\xbf <svg xmlns='x'/>", ".jpg", "SVG"),
     "PDF": (b"%PDF-1.7\n" + bytes(99), ".tif", "PDF"),
@@ -335,7 +502,7 @@ WRONG = {
     "raw by content": (b"\0\0\0\x18ftypcrx " + bytes(99), ".jpg", "raw"),
     "100,000 squared in 69 bytes": (png(100_000, 100_000, b"\0"), ".png", "--max-pixels 10000000000"),
     "19,200 squared": (png(19_200, 19_200, bytes(2401 * 100), bits=1), ".png", "--max-pixels 368640000"),
-    "no pixels": (png(0, 4, b""), ".png", "damaged"),
+    "no pixels": (png(0, 4, b""), ".png", "its header is damaged"),
     "fewer pixels than stated": (png(64, 64, bytes(65 * 20)), ".png", "damaged"),
     "flipped bits": (png(1, 1, b"\0\7").replace(b"IDAT", b"IDAV"), ".png", "damaged"),
 }
@@ -447,8 +614,11 @@ def test_cmyk_becomes_rgb_with_a_warning(tmp_path: Path, smooth: Array, encode: 
     assert np.ptp(by_profile.pixels, axis=2).max() <= 4
     assert by_profile.pixels.std() > 10
     assert np.ptp(plain.pixels, axis=2).max() > 100
-    broken = encode(picture, "JPEG", icc_profile=b"broken", exif=b"Exif\0\0II*\0")
-    assert "were dropped" in read_photo(put(tmp_path, "b.jpg", broken)).warnings[1]
+    for options in ({}, {"subsampling": 2}):  # the latter is nothing for libjpeg-turbo
+        broken = encode(picture, "JPEG", icc_profile=b"broken", exif=b"Exif\0\0II*\0", quality=100, **options)
+        photo = read_photo(put(tmp_path, "b.jpg", broken))
+        assert "were dropped" in photo.warnings[1]
+        assert np.abs(photo.pixels.astype(int) - smooth).mean() < 4
 
 
 @pytest.mark.parametrize("error", [MemoryError(), cv2.error("in resize"), SystemError("odd"), RecursionError()])
@@ -521,7 +691,9 @@ def test_flipped_bits_and_cut_files_give_a_photograph_or_an_error(
 
 def test_a_jpeg_header_is_read_whatever_stands_between_its_segments() -> None:
     frame = b"\xff\xc0\x00\x0b\x08\x00\x05\x00\x07\x01\x01\x11\x00"
-    header = read_jpeg_header(b"\xff\xd8junk\xff\xff" + frame + b"\xff\xda\x00\x03\x00\x12\xff\x00\xff\xd0\x34\xff\xd9")
+    header = read_jpeg_header(
+        b"\xff\xd8junk\xff\xff\xff\x01\xff\xd8" + frame + b"\xff\xda\x00\x03\x00\x12\xff\x00\xff\xd0\x34\xff\xd9"
+    )
     assert (header.width, header.height, header.channels, header.is_truncated) == (7, 5, 1, False)
 
 

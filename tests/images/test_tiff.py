@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from restore.errors import ImageError
-from restore.images import read_photo, write_photo
+from restore.images import Photo, read_photo, write_photo
+from restore.images.directories import TagBlock, pack_directory
 
 Array = NDArray[Any]
 Encode = Callable[..., bytes]
@@ -91,6 +92,9 @@ def test_scans_and_jpegs_inside(tmp_path: Path, smooth: Array, encode: Encode) -
     for compression in ("raw", "group3", "group4", "tiff_lzw"):
         expected = np.asarray(bitmap).astype(np.uint8) * 255
         check(tmp_path / "a.tif", encode(bitmap, "TIFF", compression=compression), expected, None)
+    for options in (1, 4, 5):  # of lines coded by the one before, of ends of lines at whole bytes, both
+        data = encode(bitmap, "TIFF", compression="group3", tiffinfo={292: options})
+        check(tmp_path / "a.tif", data, np.asarray(bitmap).astype(np.uint8) * 255, None)
     for picture in (smooth, smooth[..., 0].copy()):
         data = encode(picture, "TIFF", compression="jpeg")
         check(tmp_path / "a.tif", data, np.asarray(Image.open(io.BytesIO(data))), None)
@@ -106,13 +110,14 @@ def test_alpha_multiplied_in_is_divided_out(tmp_path: Path) -> None:
     pixels = np.full((4, 5, 3), 0.75, np.float32)
     alpha = np.linspace(0.2, 1, 20, dtype=np.float32).reshape(4, 5)
     multiplied = np.dstack([pixels * alpha[..., None], alpha])
-    for dtype, scale in ((np.float32, 1), (np.uint16, 65535), (np.uint8, 255)):
+    floats = [(np.float16, 1, 1e-3), (np.float32, 1, 1e-6), (np.float64, 1, 1e-6)]
+    for dtype, scale, tolerance in (*floats, (np.uint16, 65535, 4 / 65535), (np.uint8, 255, 4 / 255)):
         samples = (multiplied * scale + (0.5 if scale > 1 else 0)).astype(dtype)
         path = tmp_path / "a.tif"
         path.write_bytes(written(samples, photometric="rgb", extrasamples=["assocalpha"]))
         photo = read_photo(path)
-        assert photo.pixels.dtype == dtype
-        assert np.abs(photo.pixels / scale - 0.75).max() <= 4 / scale if scale > 1 else 1e-6
+        assert photo.pixels.dtype == (dtype if scale > 1 else np.float32)
+        assert np.abs(photo.pixels / scale - 0.75).max() <= tolerance
     hidden = np.array([[[9, 9, 9, 0]]], np.uint8)
     path.write_bytes(written(hidden, photometric="rgb", extrasamples=["assocalpha"]))
     assert read_photo(path).pixels.tolist() == [[[9, 9, 9]]]
@@ -294,15 +299,30 @@ def test_a_predictor_means_nothing_without_compression(tmp_path: Path, make_pict
 
 
 def test_notes_on_pictures_that_do_not_go_along_are_left_out(tmp_path: Path) -> None:
-    stack = np.arange(3 * 20 * 30, dtype=np.uint8).reshape(3, 20, 30)
+    stack = np.arange(2 * 20 * 30, dtype=np.uint8).reshape(2, 20, 30)
     tifffile.imwrite(tmp_path / "ome.tif", stack, ome=True, metadata={"axes": "ZYX"})
     tifffile.imwrite(tmp_path / "imagej.tif", stack, imagej=True)
     tifffile.imwrite(tmp_path / "one.ome.tif", stack[0], ome=True)
-    for name, is_kept in (("ome.tif", False), ("imagej.tif", False), ("one.ome.tif", True)):
+    tifffile.imwrite(tmp_path / "note.tif", stack[0], description="ImageJ=1.54\nunit=um\n", metadata=None)
+    tifffile.imwrite(tmp_path / "shaped.tif", stack)
+    kept, left_out = ("one.ome.tif", "note.tif"), ("ome.tif", "imagej.tif", "shaped.tif")
+    for name, is_kept in (*((name, True) for name in kept), *((name, False) for name in left_out)):
         write_photo(tmp_path / "out.tif", read_photo(tmp_path / name))
         assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), stack[0])
         with Image.open(tmp_path / "out.tif") as image:
             assert (270 in image.getexif()) == is_kept
+
+
+def test_what_describes_a_photograph_goes_along(tmp_path: Path) -> None:
+    texts = [269, 271, 272, 305, 306, 315, 316, 33432, 40091, 40092, 40093, 40094, 40095]
+    tags = {tag: (2, 7, b"text %d\0" % (tag % 10)) for tag in (270, *texts)} | {18246: (3, 1, b"\5\0")}
+    tags |= {18249: (3, 1, b"\x63\0")}
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
+    write_photo(tmp_path / "a.tif", Photo(np.zeros((4, 5), np.uint8), exif=exif))
+    photo = read_photo(tmp_path / "a.tif")
+    block = TagBlock(photo.exif or b"")
+    entries, _ = block.directory(block.first)
+    assert {tag: block.values(entry) for tag, entry in entries.items()} == {tag: v for tag, (_, _, v) in tags.items()}
 
 
 def built(*pages: tuple[dict[int, list[int]], list[bytes]], order: str = "<") -> bytes:
@@ -397,6 +417,27 @@ def test_the_checksum_of_a_deflated_strip_is_checked(tmp_path: Path) -> None:
         assert photo.warnings == ("it is truncated or damaged; what is missing was filled in",)
 
 
+def test_what_is_wrong_behind_the_pixels_of_a_deflated_strip_is_damage(tmp_path: Path) -> None:
+    pixels = np.arange(210, dtype=np.uint8).reshape(21, 10) // 9
+    stream = zlib.compress(pixels.tobytes())
+    path = tmp_path / "a.tif"
+    for damaged in (stream[:-1] + bytes([stream[-1] ^ 1]), zlib.compress(pixels.tobytes() + bytes(9))[:-3]):
+        path.write_bytes(deflated_page(pixels, damaged))
+        with pytest.raises(ImageError, match="its compressed data are damaged"):
+            read_photo(path)
+        assert np.array_equal(read_photo(path, allow_truncated=True).pixels, pixels)
+
+
+@pytest.mark.parametrize(("bits", "predictor"), [(1, 2), (8, 3), (8, 4)])
+def test_a_predictor_that_is_not_known_is_named(tmp_path: Path, bits: int, predictor: int) -> None:
+    stream = zlib.compress(bytes(21 * 10))
+    tags, _ = grey_page(np.zeros((21, 10), np.uint8), num_rows=21, more={258: [bits], 259: [8], 317: [predictor]})
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags | {279: [len(stream)]}, [stream])))
+    with pytest.raises(ImageError, match=f"its predictor {predictor} is not supported; save it again"):
+        read_photo(path)
+
+
 def test_what_follows_the_pixels_of_a_deflated_strip_is_passed_over(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
     content = pixels.tobytes()
@@ -487,6 +528,26 @@ def test_a_truncated_fax_is_named_or_filled_in(tmp_path: Path, smooth: Array, en
     assert np.array_equal(photo.pixels[:10], np.asarray(bitmap)[:10] * 255)
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "zstd"])
+def test_of_a_truncated_strip_that_others_decompress_nothing_is_accepted(
+    tmp_path: Path, smooth: Array, encode: Encode, compression: str
+) -> None:
+    file = encode(smooth, "TIFF", compression=compression, strip_size=2**20)
+    (place,) = places(file)
+    data = file[: place.start] + file[place.stop :]
+    row = struct.Struct("<HHII")  # the strip is to stand last
+    with tifffile.TiffFile(io.BytesIO(file)) as opened:
+        number = opened.pages[0].tags[259].value
+    tags = {256: [67], 257: [41], 258: [8] * 3, 259: [int(number)], 262: [2], 277: [3], 279: [place.stop - place.start]}
+    data = built((tags, [b""]))
+    data = data.replace(row.pack(273, 4, 1, 8), row.pack(273, 4, 1, len(data)))
+    path = tmp_path / "a.tif"
+    check(path, data + file[place], smooth, None)
+    path.write_bytes(data + file[place][:-400])
+    with pytest.raises(ImageError, match=r"it is truncated; copy it again from its source$"):
+        read_photo(path, allow_truncated=True)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "YCbCr", "CMYK"])
 def test_a_damaged_jpeg_inside_is_named_or_accepted(tmp_path: Path, smooth: Array, encode: Encode, mode: str) -> None:
     picture = Image.fromarray(smooth).convert(mode).resize((256, 96))
@@ -520,6 +581,7 @@ def test_whole_jpegs_as_tiles_are_of_the_colours_that_the_file_states(
     corners = itertools.product((0, 16, 32), (0, 16, 32, 48, 64))
     tiles = [Image.fromarray(padded[top : top + 16, left : left + 16]) for top, left in corners]
     tags = {256: [67], 257: [41], 258: [8] * 3, 259: [7], 277: [3], 322: [16], 323: [16]}
+    tags |= {266: [2]}  # bits from the lowest on, which those of a JPEG never are
     for photometric, options in ((6, {"subsampling": 2}), (6, {"subsampling": 0}), (2, {"keep_rgb": True})):
         parts = [encode(tile, "JPEG", quality=95, **options) for tile in tiles]
         data = built((tags | {262: [photometric], 325: [len(part) for part in parts]}, parts))
@@ -530,6 +592,70 @@ def test_whole_jpegs_as_tiles_are_of_the_colours_that_the_file_states(
             [np.hstack([np.asarray(Image.open(io.BytesIO(p))) for p in parts[k : k + 5]]) for k in (0, 5, 10)]
         )
         assert np.array_equal(photo.pixels, decoded[:41, :67])
+
+
+def test_a_jpeg_inside_is_of_the_colours_that_the_file_states_whatever_it_says_of_itself(
+    tmp_path: Path, smooth: Array, encode: Encode
+) -> None:
+    ycbcr = np.asarray(Image.fromarray(smooth).convert("YCbCr"))
+    strip = encode(ycbcr, "JPEG", quality=95, keep_rgb=True)
+    assert b"Adobe" in strip
+    tags = {256: [67], 257: [41], 258: [8] * 3, 259: [7], 262: [6], 277: [3], 279: [len(strip)]}
+    path = tmp_path / "a.tif"
+    path.write_bytes(built((tags, [strip])))
+    assert np.abs(read_photo(path).pixels.astype(int) - smooth).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("size", "is_sound"),
+    [((8, 67), False), ((9, 67), True), ((16, 67), True), ((47, 67), True), ((48, 67), False), ((9, 68), False)],
+)
+def test_the_last_jpeg_may_be_as_high_as_the_others_or_a_little_more(
+    tmp_path: Path, smooth: Array, encode: Encode, size: tuple[int, int], *, is_sound: bool
+) -> None:
+    grey = np.pad(smooth[..., 0], ((0, 99), (0, 9)), "edge")
+    parts = [encode(grey[top : top + 16, :67], "JPEG") for top in (0, 16)]
+    parts.append(encode(grey[32 : 32 + size[0], : size[1]], "JPEG"))
+    path, lengths = tmp_path / "a.tif", [len(part) for part in parts]
+    path.write_bytes(built(({256: [67], 257: [41], 258: [8], 259: [7], 262: [1], 278: [16], 279: lengths}, parts)))
+    if is_sound:
+        decoded = np.vstack([np.asarray(Image.open(io.BytesIO(part))) for part in parts])
+        assert np.array_equal(read_photo(path).pixels, decoded[:41])
+    else:
+        with pytest.raises(ImageError, match="its compressed data are damaged; copy it again"):
+            read_photo(path)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+def test_a_picture_of_which_nothing_is_there_is_no_picture(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "a.tif"
+    tags, _ = grey_page(np.zeros((21, 10), np.uint8), num_rows=8, more={259: [compression], 279: [80] * 3})
+    data = built((tags, [b""] * 3))
+    row, values = struct.pack("<HHI", 273, 4, 3), struct.pack("<3I", 8, 8, 8)
+    assert (data.count(row), data.count(values)) == (1, 1)
+    path.write_bytes(data.replace(values, struct.pack("<3I", *[len(data)] * 3)))
+    with pytest.raises(ImageError, match="it is truncated; copy it again"):
+        read_photo(path, allow_truncated=True)
+
+
+@pytest.mark.parametrize("has_tables", [False, True])
+def test_a_jpeg_inside_may_be_of_grey_and_opacity(
+    tmp_path: Path, smooth: Array, encode: Encode, *, has_tables: bool
+) -> None:
+    pictures = [encode(smooth[..., channel].copy(), "JPEG", quality=95) for channel in (0, 1)]
+    heads, scans = zip(*(data.split(b"\xff\xda\0\x08\1\1\0") for data in pictures), strict=True)
+    head = heads[0]  # of both, whose tables are the same
+    middle, behind = head.index(b"\xff\xc0"), head.index(b"\xff\xc4")
+    tables = head[head.index(b"\xff\xdb") : middle] + head[behind:]
+    frame = b"\xff\xc0\0\x0e\x08" + struct.pack(">HH", 41, 67) + b"\2\1\x11\0\2\x11\0"
+    coded = [b"\xff\xda\0\x08\1" + bytes([k + 1, 0]) + scan.removesuffix(b"\xff\xd9") for k, scan in enumerate(scans)]
+    strip = b"".join([b"\xff\xd8", b"" if has_tables else tables, frame, *coded, b"\xff\xd9"])
+    tags = {256: [67], 257: [41], 258: [8] * 2, 259: [7], 262: [1], 277: [2], 279: [len(strip)], 338: [2]}
+    if has_tables:
+        apart = b"\xff\xd8" + tables + b"\xff\xd9"
+        tags[347] = np.frombuffer(apart + bytes(-len(apart) % 4), "<u4").tolist()
+    expected = [np.asarray(Image.open(io.BytesIO(data))) for data in pictures]
+    check(tmp_path / "a.tif", built((tags, [strip])), *expected)
 
 
 def test_advice_that_cannot_help_is_not_given(tmp_path: Path, smooth: Array, encode: Encode) -> None:
@@ -575,16 +701,18 @@ def test_ycbcr_of_fewer_colours(
     for parts, layout in ((strips, {278: [16]}), (tiles, {322: [16], 323: [16]})):
         stored = [ycbcr_units(part, across, down) for part in parts]
         stored = [zlib.compress(part) for part in stored] if compression == 8 else stored
-        tags = {256: [67], 257: [41], 258: [8] * 3, 259: [compression], 262: [6], 277: [3], 530: [across, down]}
+        tags = {256: [67], 257: [41], 258: [8] * 3, 259: [compression], 262: [6], 277: [3]}
+        tags |= {} if subsampling == (2, 2) else {530: [across, down]}  # which is how it is where nothing is stated
         tags |= layout | {325 if 322 in layout else 279: [len(part) for part in stored]}
         check(tmp_path / "a.tif", built((tags, stored), order=order), expected, None)
 
 
-def test_ycbcr_of_a_narrow_range_is_widened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_ycbcr_of_a_narrow_range_is_widened(tmp_path: Path, order: str) -> None:
     samples = np.array([[[16, 128, 128], [235, 128, 128], [16, 128, 128], [235, 128, 128]]], np.uint8)
-    extra = [(532, 5, 6, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), True), (530, 3, 2, (1, 1), True)]
+    extra = [(532, 5, 6, (1600, 100, 23500, 100, *(12800, 100, 24000, 100) * 2), True), (530, 3, 2, (1, 1), True)]
     path = tmp_path / "a.tif"
-    path.write_bytes(written(samples, photometric="ycbcr", extratags=extra))
+    path.write_bytes(written(samples, photometric="ycbcr", byteorder=order, extratags=extra))
     assert read_photo(path).pixels.tolist() == [[[0] * 3, [255] * 3] * 2]
 
 
@@ -613,6 +741,9 @@ def test_what_is_missing_of_ycbcr_is_black(tmp_path: Path) -> None:
         {258: [16] * 3, 530: [1, 1]},
         {284: [2], 530: [2, 2]},
         {530: [3, 1]},
+        {530: [2, 2], 259: [8], 317: [2]},
+        {530: [4, 1], 322: [10], 323: [16], 325: [999] * 2},
+        {530: [1, 2], 278: [3]},
         {277: [4], 258: [8] * 4, 530: [1, 1]},
         {259: [7], 277: [5], 258: [8] * 5, 262: [2]},
         {259: [4], 258: [1] * 3, 262: [2]},
@@ -626,9 +757,10 @@ def test_a_layout_that_is_not_supported_is_not_called_damaged(tmp_path: Path, mo
         read_photo(path)
 
 
-def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [1, 4, 5, 7])
+def test_a_thumbnail_or_mask_that_comes_first_is_not_the_picture(tmp_path: Path, kind: int) -> None:
     large, small = np.full((12, 16), 200, np.uint8), np.full((3, 4), 10, np.uint8)
-    thumbnail = grey_page(small, num_rows=3, more={254: [1]})
+    thumbnail = grey_page(small, num_rows=3, more={254: [kind]})
     path = tmp_path / "a.tif"
     path.write_bytes(built(thumbnail, grey_page(large, num_rows=12)))
     photo = read_photo(path)
@@ -636,6 +768,62 @@ def test_a_thumbnail_that_comes_first_is_not_the_picture(tmp_path: Path) -> None
     assert not photo.warnings
     path.write_bytes(built(thumbnail))
     assert np.array_equal(read_photo(path).pixels, small)
+
+
+def test_pages_are_pictures_each(tmp_path: Path) -> None:
+    first, second = (grey_page(np.full((3, 4), value, np.uint8), num_rows=3, more={254: [2]}) for value in (1, 2))
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(first, second))
+    photo = read_photo(path)
+    assert (photo.pixels == 1).all()
+    assert photo.warnings == ("it holds 2 pictures or more; only the first is read",)
+
+
+def test_of_very_many_pages_not_all_are_counted(tmp_path: Path) -> None:
+    data = bytearray(built(grey_page(np.ones((3, 4), np.uint8), num_rows=3)))
+    for _ in range(10_050):
+        data[-4:] = struct.pack("<I", len(data))
+        data += bytes(2 + 4)  # a directory without entries
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    assert read_photo(path).warnings == ("it holds 10000 pictures or more; only the first is read",)
+
+
+def test_directories_that_go_round_come_to_an_end(tmp_path: Path) -> None:
+    pages = [grey_page(np.full((3, 4), value, np.uint8), num_rows=3) for value in (1, 2)]
+    data = bytearray(built(*pages))
+    data[-4:] = data[4:8]  # behind the last one the first
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    photo = read_photo(path)
+    assert (photo.pixels == 1).all()
+    assert photo.warnings == ("it holds 2 pictures or more; only the first is read",)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({258: [5, 6, 5]}, r"channels differ in depth; convert"),
+        ({339: [1, 1, 3]}, r"channels differ in depth; convert"),
+        ({277: [5], 258: [8] * 5}, r"its colours \(photometric 2, 5 channels\) are not supported; convert"),
+        ({277: [0]}, r"it has 0 channels; grey, RGB"),
+        ({259: [4], 262: [1], 277: [1], 258: [8]}, r"its compression \(CCITT G4\) is not supported; save"),
+        ({258: []}, r"it is damaged \(tag 258 is missing\); copy"),
+        ({278: [3]}, r"it is damaged \(fewer strips or tiles than the picture needs\); copy"),
+    ],
+)
+def test_what_is_wrong_with_a_picture_is_named(tmp_path: Path, more: dict[int, list[int]], word: str) -> None:
+    tags = {256: [16], 257: [8], 258: [8] * 3, 262: [2], 277: [3], 279: [999] * 2} | more
+    path = tmp_path / "a.tif"
+    path.write_bytes(built(({tag: values for tag, values in tags.items() if values}, [bytes(999)] * 2)))
+    with pytest.raises(ImageError, match=word):
+        read_photo(path)
+
+
+def test_one_strip_may_be_stated_as_endless(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (21, 10), np.uint8)
+    tags, strips = grey_page(pixels, num_rows=21)
+    check(tmp_path / "a.tif", built((tags | {278: [2**32 - 1]}, strips)), pixels, None)
 
 
 @pytest.mark.parametrize("tag", [32997, 32998])

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from restore.errors import ImageError, OutputError
-from restore.images import Photo, read_photo, write_photo
+from restore.images import Photo, from_float, read_photo, to_float, write_photo
+from restore.images.directories import TagBlock, pack_directory
 
 Array = NDArray[Any]
 LOSSLESS = {".png": (np.uint8, np.uint16), ".tif": (np.uint8, np.uint16, np.float32), ".ppm": (np.uint8, np.uint16)}
@@ -160,11 +161,24 @@ def test_floats_become_16_bits_and_clipping_is_said(tmp_path: Path, suffix: str)
     assert read_photo(tmp_path / f"a{suffix}").pixels.tolist() == [[0, 16384, 65535, 0]]
 
 
+@pytest.mark.parametrize(("dtype", "suffix"), [(np.float32, ".png"), (np.float32, ".webp"), (np.uint16, ".webp")])
+def test_opacity_gets_the_depth_of_the_pixels(tmp_path: Path, dtype: type[np.generic], suffix: str) -> None:
+    grey = np.array([[[0, 64, 255]] * 3], np.uint8).repeat(2, 0).transpose(0, 2, 1)
+    alpha = np.array([[255, 128, 1], [0, 64, 254]], np.uint8)
+    deep, deep_alpha = (from_float(to_float(samples), dtype) for samples in (grey, alpha))
+    write_photo(tmp_path / f"a{suffix}", Photo(deep, deep_alpha), quality=100)
+    photo = read_photo(tmp_path / f"a{suffix}")
+    expected = np.uint16 if suffix == ".png" else np.uint8
+    assert is_same(photo, from_float(to_float(grey), expected), from_float(to_float(alpha), expected))
+
+
 def test_transparency_is_dropped_in_silence_only_where_there_is_none(tmp_path: Path, smooth: Array) -> None:
-    opaque = np.full(smooth.shape[:2], 255, np.uint8)
-    assert write_photo(tmp_path / "a.jpg", Photo(smooth, opaque)) == ()
-    opaque[3, 3] = 254
-    assert write_photo(tmp_path / "a.jpg", Photo(smooth, opaque)) == ("JPEG holds no transparency; it was dropped",)
+    note = "JPEG holds no transparency; it was dropped"
+    for dtype, peak in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
+        pixels, opaque = from_float(to_float(smooth), dtype), np.full(smooth.shape[:2], peak, dtype)
+        assert note not in write_photo(tmp_path / "a.jpg", Photo(pixels, opaque))
+        opaque[3, 3] = peak / 2
+        assert note in write_photo(tmp_path / "a.jpg", Photo(pixels, opaque))
 
 
 @pytest.mark.parametrize("endian", "<>")
@@ -188,6 +202,7 @@ def test_metadata_survive(  # noqa: PLR0917  fixtures
             assert kept.get_ifd(0x8769)[0x927C] == b"maker's note " * 9
             assert kept.get_ifd(0x8825)[2] == (48.0, 8.0, 7.5)
             assert image.info["icc_profile"] == icc
+            assert image.info["xmp"] == xmp
         photo = read_photo(path)
         assert photo.warnings == ()
         assert (photo.icc, photo.xmp) == (icc, xmp)
@@ -196,6 +211,21 @@ def test_metadata_survive(  # noqa: PLR0917  fixtures
     assert write_photo(path, photo, strip_metadata=True) == ()
     bare = read_photo(path)
     assert (bare.icc, bare.exif, bare.xmp) == (icc, None, None)
+
+
+def test_the_directory_of_a_tiff_is_in_order_and_its_values_at_even_places(
+    tmp_path: Path, smooth: Array, icc: bytes
+) -> None:
+    tags = {305: (2, 7, b"editor\0"), 271: (2, 5, b"Make\0"), 33432: (2, 9, b"somebody\0"), 315: (2, 3, b"Me\0")}
+    exif = b"II*\0\x08\0\0\0" + pack_directory("<", tags, 8)
+    for number, content in enumerate((icc, icc + b"\0")):
+        write_photo(tmp_path / f"{number}.tif", Photo(smooth, icc=content, exif=exif, xmp=b"<x/>", dpi=(300, 300)))
+        block = TagBlock((tmp_path / f"{number}.tif").read_bytes())
+        entries, _ = block.directory(block.first)
+        assert list(entries) == sorted(entries)
+        assert block.first % 2 == 0
+        assert not [tag for tag, entry in entries.items() if entry.num_bytes > 4 and entry.offset % 2]
+        assert {tag: block.values(entries[tag]) for tag in tags} == {tag: value for tag, (_, _, value) in tags.items()}
 
 
 def test_makers_notes_stay_where_they_are_in_a_tiff(tmp_path: Path, smooth: Array, exif: Image.Exif) -> None:
@@ -209,6 +239,43 @@ def test_makers_notes_stay_where_they_are_in_a_tiff(tmp_path: Path, smooth: Arra
         assert np.array_equal(tiff.pages[0].asarray(), smooth)
 
 
+def test_what_exif_says_of_how_its_own_file_holds_pixels_stays_out_of_a_tiff(tmp_path: Path, smooth: Array) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    stale = {256: 9, 258: 1, 259: 5, 322: 16, 323: 16, 324: 8, 513: 8, 514: 9, 529: 1, 530: 2, 531: 1, 700: 1, 34675: 1}
+    for tag, value in stale.items():
+        exif[tag] = value
+    write_photo(tmp_path / "a.tif", Photo(smooth, exif=exif.tobytes().removeprefix(b"Exif\0\0")))
+    assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), smooth)
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.getexif()[0x010F] == "Maker"
+        assert not image.getexif().keys() & (stale.keys() - {256, 258, 259})
+
+
+@pytest.mark.parametrize("num_bytes", range(14, 20))
+def test_the_pixels_of_a_tiff_can_be_mapped_into_memory(tmp_path: Path, make_picture: Any, num_bytes: int) -> None:
+    pixels, _ = make_picture("RGB", np.float32)
+    write_photo(tmp_path / "a.tif", Photo(pixels, exif=(b"II*\0\x08\0\0\0" + bytes(99))[:num_bytes]))
+    mapped = tifffile.memmap(tmp_path / "a.tif")
+    assert mapped.flags.aligned
+    assert np.array_equal(mapped, pixels)
+
+
+def test_a_row_of_a_tiff_may_be_of_any_length(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 400_000 * 3, dtype=np.uint8).reshape(2, 400_000, 3)
+    write_photo(tmp_path / "a.tif", Photo(pixels))
+    assert np.array_equal(read_photo(tmp_path / "a.tif").pixels, pixels)
+
+
+def test_what_a_tiff_cannot_hold_is_refused(tmp_path: Path, smooth: Array) -> None:
+    class Huge(bytes):
+        def __len__(self) -> int:
+            return 2**32 - 2**24
+
+    with pytest.raises(ImageError, match="larger than the 4 GiB that TIFF holds; choose PNG"):
+        write_photo(tmp_path / "a.tif", Photo(smooth, xmp=Huge()))
+
+
 @pytest.mark.parametrize("suffix", [".bmp", ".ppm"])
 def test_metadata_that_are_lost_are_said(tmp_path: Path, smooth: Array, icc: bytes, suffix: str) -> None:
     (note,) = write_photo(tmp_path / f"a{suffix}", Photo(smooth, icc=icc))
@@ -219,7 +286,7 @@ def test_metadata_that_are_lost_are_said(tmp_path: Path, smooth: Array, icc: byt
 
 def test_exif_and_xmp_too_large_for_jpeg_are_dropped_with_a_warning(tmp_path: Path, smooth: Array) -> None:
     empty = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
-    photo = Photo(smooth, exif=empty + bytes(65536), xmp=bytes(65536))
+    photo = Photo(smooth, exif=empty + bytes(65533 - 5 - len(empty)), xmp=bytes(65533 - 28))  # one byte too many
     notes = write_photo(tmp_path / "a.jpg", photo)
     assert ["EXIF" in note for note in notes] == [True, False]
     assert len(notes) == 2
