@@ -27,8 +27,6 @@ LOSSLESS = 100
 _NOTES = ("license", "licence", "readme", "copying", "copyright")
 _MAX_NOTE_BYTES = 2**20
 _NUM_PROJECTED, _PROJECTION_MARGIN = 16, 1.5  # after so many pictures a size that is hopeless is given up
-_BLOCK_BYTES = 512
-_FIXED_BYTES = 10240 + 2048  # padding of the archive, and the manifest but for its entries
 
 PictureHandler = Callable[[int, int], None]
 
@@ -119,7 +117,7 @@ def pack(folder: Path, out: Path, *, max_bytes: int, on_picture: PictureHandler 
     notes = _read_notes(folder, paths)
     for setting in _SETTINGS:
         try:
-            contents = _encode_all(folder, paths, setting, max_bytes - _FIXED_BYTES - _size(notes), on_picture)
+            contents = _encode_all(folder, paths, setting, max_bytes, on_picture)
             archive = _archive(contents, notes, setting)
         except _TooLargeError:
             continue
@@ -162,7 +160,7 @@ def _encode_all(
     max_bytes: int,
     on_picture: PictureHandler | None,
 ) -> _Contents:
-    """Encode every picture; what is in the pack must not exceed the size, nor be about to."""
+    """Encode every picture, as long as they do not exceed the size by themselves, nor are about to."""
     contents, num_bytes = _Contents({}, {}), 0
     shuffled = sorted(range(len(paths)), key=lambda index: hashlib.sha256(_name(folder, paths[index])[1]).digest())
     for num_done, index in enumerate(shuffled, 1):
@@ -184,7 +182,7 @@ def _encode_all(
             }
             contents.pictures[index] = entry, content
             contents.num_rounded += photo.pixels.dtype == np.float32
-            num_bytes += _stored(len(content)) + len(json.dumps(entry)) + 2
+            num_bytes += len(content)
         projected = num_bytes * len(paths) / num_done
         if num_bytes > max_bytes or (num_done >= _NUM_PROJECTED and projected > _PROJECTION_MARGIN * max_bytes):
             raise _TooLargeError
@@ -309,15 +307,6 @@ def _archive(contents: _Contents, notes: Sequence[tuple[str, bytes]], setting: _
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return file.getbuffer()
-
-
-def _size(notes: Sequence[tuple[str, bytes]]) -> int:
-    return sum(_stored(len(content)) + 256 for _, content in notes)
-
-
-def _stored(num_bytes: int) -> int:
-    """Return the bytes that a member takes in the archive."""
-    return _BLOCK_BYTES + -(-num_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
 
 
 def _name(folder: Path, path: Path) -> tuple[str, bytes]:

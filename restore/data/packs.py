@@ -59,20 +59,17 @@ def read_index(path: Path) -> list[Member]:
         UsageError: the file is no pack, is truncated, or was made by a newer version.
     """
     try:
-        num_bytes = _size_of_file(path)
+        _check_kind(path)
         with tarfile.open(path, "r:") as tar:
-            places = {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isreg()}
+            places = {entry.name: (entry.offset_data, entry.size) for entry in tar}
         manifest = _read_manifest(path, places)
-        members = [_member(entry, places) for entry in manifest["pictures"]]
+        return [_member(entry, places) for entry in manifest["pictures"]]
     except UsageError:
         raise
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}; check the path and its permissions") from error
     except (tarfile.TarError, KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
         raise UsageError(f"{path}: not a pack, or a damaged or truncated one; {_PACK_AGAIN}") from error
-    if any(member.offset + member.num_bytes > num_bytes for member in members):
-        raise UsageError(f"{path}: the pack is truncated; {_PACK_AGAIN}")
-    return members
 
 
 def read_member(path: Path, member: Member) -> np.ndarray[Any, Any]:
@@ -116,19 +113,16 @@ def decode(content: bytes) -> np.ndarray[Any, Any] | None:
                 is_grey = image.mode in ("L", "1") or image.mode.startswith("I")
         color = cv2.IMREAD_GRAYSCALE if is_grey else cv2.IMREAD_COLOR_RGB
         flags = color | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels: np.ndarray[Any, Any] | None = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except Exception as error:  # decoders raise anything on damaged content
         if is_out_of_memory(error):
             raise ImageError("there is not enough memory to decode it; free some") from error
         return None
-    return pixels if pixels is not None and pixels.dtype in (np.uint8, np.uint16) else None
 
 
-def _size_of_file(path: Path) -> int:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+def _check_kind(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would block
         raise UsageError(f"{path}: is neither a file nor a folder; save what comes out of it first")
-    return status.st_size
 
 
 def _read_manifest(path: Path, places: dict[str, tuple[int, int]]) -> dict[str, Any]:

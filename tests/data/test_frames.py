@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from restore.data import (
+    Frames,
     Mixture,
     Photos,
     Request,
@@ -85,9 +87,25 @@ def test_a_share_of_the_means_is_that_of_the_values_as_they_stand(
         assert np.array_equal(sharp.permute(1, 2, 0).numpy(), frames[index + 1])
         assert torch.equal(found, plain) or (found - linear).abs().max() <= 0.51
         as_they_stand.append(torch.equal(found, plain))
-    for stride in (1, 2, 3, 4):  # of several processes, or of tiles of one frame
+    assert sum(as_they_stand) == pytest.approx(40 * display_share, abs=2 if display_share % 1 else 0)
+
+
+def test_means_of_values_as_they_stand_fall_evenly_whatever_the_stride() -> None:
+    frames = [np.full((1, 1, 3), 255 * (index % 2), np.uint8) for index in range(202)]
+    photos = Photos([f"f{index}" for index in range(202)], frames.__getitem__, lambda _: None)
+    source = Frames(photos, [range(202)], (3, 3), (1, 1), tile_px=1, display_share=0.5)
+    as_they_stand = [int(source.read(index)[0][0, 0, 0]) in {85, 170} for index in range(200)]
+    for stride in range(1, 13):  # of several processes, or of tiles of one frame
         some = as_they_stand[::stride]
-        assert sum(some) == pytest.approx(len(some) * display_share, abs=2 if display_share % 1 else 0)
+        assert sum(some) == pytest.approx(len(some) / 2, abs=3)
+
+
+def test_the_memory_for_frames_is_that_of_the_caller_and_divided(write: Write, tmp_path: Path) -> None:
+    video(tmp_path, write, 3)
+    source = open_frames(tmp_path, num_frames=(3, 3), cache_bytes=1000)
+    assert source.photos.cache_bytes == 1000
+    source.divide_memory(4)
+    assert source.photos.cache_bytes == 250
 
 
 def test_every_window_of_every_video_is_a_pair(write: Write, tmp_path: Path) -> None:
@@ -156,7 +174,13 @@ def test_refusals(write: Write, tmp_path: Path) -> None:
         open_frames(tmp_path, num_frames=(3, 3), skip=(2, 2))
     with pytest.raises(NothingToDoError, match="a mean takes 1 frames, and the longest video has, from 95% to 100% of"):
         open_frames(tmp_path, num_frames=(1, 3), part=(0.95, 1))
-    for settings in ({"num_frames": (5, 3)}, {"num_frames": (4, 4)}, {"skip": (0, 1)}, {"part": (0.5, 0.5)}):
+    for settings in (
+        {"num_frames": (5, 3)},
+        {"num_frames": (4, 4)},
+        {"skip": (0, 1)},
+        {"part": (0.5, 0.5)},
+        {"tile_px": 0},
+    ):
         with pytest.raises(UsageError):
             open_frames(tmp_path, **settings)
     write(tmp_path / "f3.png", np.zeros((12, 21, 3), np.uint8))
@@ -164,6 +188,9 @@ def test_refusals(write: Write, tmp_path: Path) -> None:
         open_frames(tmp_path, num_frames=(3, 3)).read(0)
     with pytest.raises(ImageError, match=r"f3\.png: its size or depth"):  # in the middle
         open_frames(tmp_path, num_frames=(3, 3)).read(1)
+    write(tmp_path / "f3.png", np.zeros((12, 20, 3), np.uint16))
+    with pytest.raises(ImageError, match=r"f3\.png: its size or depth"):
+        open_frames(tmp_path, num_frames=(3, 3)).read(0)
 
 
 def test_frames_that_a_tag_turns_are_cut_upright(tmp_path: Path) -> None:
@@ -244,6 +271,6 @@ def test_a_mixture_draws_each_source_with_its_weight_and_each_picture_alike() ->
     assert isinstance(mixture.read(79), torch.Tensor)
     mixture.divide_memory(4)
     assert (many.cache_bytes, few.cache_bytes) == (25, 25)
-    for sources in ([], [(many, 0.0)], [(Photos([], lambda _: None, lambda _: None), 1.0)]):  # type: ignore[arg-type, return-value]
+    for sources in ([], [(many, 0.0)], [(many, math.inf)], [(Photos([], lambda _: None, lambda _: None), 1.0)]):  # type: ignore[arg-type, return-value]
         with pytest.raises(UsageError, match="mixture"):
             Mixture(sources)

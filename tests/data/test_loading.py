@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from restore.data import Request, TrainSamples, batches, open_photos
+from restore.data import Pairs, Request, TrainSamples, batches, open_photos
 from restore.degradations import Chain, GaussianNoise
-from restore.errors import DeviceError, NothingToDoError
+from restore.errors import DeviceError, NothingToDoError, UsageError
 from restore.images import Photo, write_photo
 
 
@@ -70,11 +70,11 @@ def test_requests_are_taken_a_bounded_number_ahead_and_closing_ends_the_workers(
     assert not workers()
 
 
-def test_a_killed_worker_is_an_error_with_a_remedy(samples: TrainSamples) -> None:
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_killed_worker_is_an_error_with_a_remedy(samples: TrainSamples, which: int) -> None:
     loader = batches(samples, requests(100), num_workers=2)
     next(loader)
-    for pid in workers():
-        os.kill(pid, signal.SIGKILL)
+    os.kill(sorted(workers())[which], signal.SIGKILL)
     with pytest.raises(DeviceError, match=r"exit code -9.*--set data.workers=0"):
         list(loader)
     assert not workers()
@@ -87,6 +87,18 @@ def test_ctrl_c_and_sigterm_are_left_to_the_parent(samples: TrainSamples) -> Non
         os.kill(workers()[0], signum)
     time.sleep(0.05)
     assert len(list(loader)) == 7
+
+
+def test_errors_of_a_worker_are_those_of_the_parent_or_name_it(samples: TrainSamples, tmp_path: Path) -> None:
+    photos = samples.pictures.source
+    with pytest.raises(RuntimeError, match="in a data worker: ValueError"):
+        list(batches(TrainSamples(photos, None, seed=0), requests(1), num_workers=1))
+    (tmp_path / "other").mkdir()
+    write_photo(tmp_path / "other" / "0.png", Photo(np.zeros((9, 9, 3), np.uint8)))
+    pairs = Pairs(open_photos(tmp_path, exclude=tmp_path / "other"), open_photos(tmp_path / "other"))
+    with pytest.raises(UsageError, match="same size"):
+        list(batches(TrainSamples(pairs, None, seed=0), [[Request(0, 8)]], num_workers=1))
+    assert not workers()
 
 
 def test_too_many_bad_pictures_stop_from_within_a_worker(samples: TrainSamples, tmp_path: Path) -> None:

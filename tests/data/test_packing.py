@@ -18,11 +18,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from skimage import data
 
-from restore.data import Tolerant, describe, open_pairs, open_photos, pack
+from restore.data import Tolerant, describe, open_pairs, open_photos, pack, packs
 from restore.errors import ImageError, NothingToDoError, OutputError, UsageError
 from restore.images import Photo, read_photo, write_photo
 from restore.images.opencv import cv2
 
+Write = Callable[..., None]
 photograph: Callable[[], np.ndarray[Any, Any]] = data.astronaut
 
 
@@ -104,6 +105,59 @@ def test_a_png_goes_in_as_it_is_but_for_its_metadata(folder: Path, tmp_path: Pat
     assert torch.equal(packed.read(index), photos.read(index))
 
 
+def test_nothing_but_the_picture_goes_in(folder: Path, tmp_path: Path) -> None:
+    picture, exif = Image.fromarray(photograph()[:40, :60]), Image.Exif()
+    exif[0x010E] = "a secret place"
+    picture.save(folder / "tagged.webp", exif=exif)
+    picture.save(folder / "commented.jpg", comment=b"a secret remark")
+    picture.save(folder / "longer.jpg")
+    with (folder / "longer.jpg").open("ab") as file:
+        file.write(b"a secret film behind it")
+    picture.convert("RGBA").save(folder / "alpha.png")
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    assert b"secret" not in (tmp_path / "pack.tar").read_bytes()
+    photos, packed = open_photos(folder), open_photos(tmp_path / "pack.tar")
+    assert all(torch.equal(packed.read(index), photos.read(index)) for index in range(len(photos)))
+    with tarfile.open(tmp_path / "pack.tar") as tar:
+        members = [tar.extractfile(info) for info in tar if info.name.startswith("pictures/")]
+        assert "A" not in "".join(Image.open(member).mode for member in members if member)
+
+
+def test_a_picture_that_a_tag_turns_is_packed_upright(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(photograph()[:40, :60]).save(tmp_path / "photos" / "a.jpg", exif=exif)
+    pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=10**6)
+    assert torch.equal(open_photos(tmp_path / "pack.tar").read(0), open_photos(tmp_path / "photos").read(0))
+
+
+def test_a_picture_wider_than_webp_holds_is_packed_without_loss(write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "wide.png", np.zeros((1, 2**14, 3), np.uint8))
+    assert pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=10**6).num_pictures == 1
+    assert open_photos(tmp_path / "pack.tar").read(0).shape == (3, 1, 2**14)
+
+
+def test_grey_pictures_stay_of_one_channel(write: Write, tmp_path: Path) -> None:
+    for dtype in (np.uint8, np.uint16):
+        write(tmp_path / "photos" / f"{dtype.__name__}.png", np.full((9, 9), 5, dtype))
+    pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=10**6)
+    packed = open_photos(tmp_path / "pack.tar")
+    assert [packed.load(index).shape for index in range(2)] == [(9, 9), (9, 9)]
+
+
+def test_the_notes_are_those_beside_pictures_and_in_the_folder(write: Write, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    write(folder / "set" / "README.png", photograph()[:9, :9])
+    for name in ("Licence", "set/readme.txt", "empty/LICENSE"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("free", encoding="utf-8")
+    (folder / "COPYING").write_bytes(bytes(2**20 + 1))
+    (tmp_path / "private").write_text("mine", encoding="utf-8")
+    (folder / "copyright").symlink_to(tmp_path / "private")
+    assert pack(folder, tmp_path / "pack.tar", max_bytes=10**7).notes == ("Licence", "set/readme.txt")
+
+
 def test_the_same_folder_gives_the_same_bytes_and_licences_go_along(folder: Path, tmp_path: Path) -> None:
     reports = [pack(folder, tmp_path / f"{number}.tar", max_bytes=10**6) for number in range(2)]
     assert (tmp_path / "0.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()
@@ -124,11 +178,71 @@ def test_where_space_is_short_quality_falls_within_the_limit(tmp_path: Path) -> 
     report = pack(folder, tmp_path / "pack.tar", max_bytes=limit)
     assert report.num_bytes <= limit
     assert report.quality in (98, 95)
+    assert pack(folder, tmp_path / "fits.tar", max_bytes=whole.num_bytes).is_lossless
+    assert pack(folder, tmp_path / "short.tar", max_bytes=whole.num_bytes - 1).num_bytes < whole.num_bytes
     packed = open_photos(tmp_path / "pack.tar")
     for index in range(3):
         expected = read_photo(folder / f"{index}.png").pixels
         error = packed.read(index).permute(1, 2, 0).numpy().astype(float) - expected
         assert np.sqrt(np.mean(error**2)) < 4
+
+
+def random_colours(seed: int, height: int, width: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_what_fits_stays_whole_though_large_pictures_stand_in_front(write: Write, tmp_path: Path) -> None:
+    for index in range(40):
+        write(tmp_path / "photos" / f"{index:02}.png", random_colours(index, 8, 450 if index < 16 else 8))
+    whole = pack(tmp_path / "photos", tmp_path / "whole.tar", max_bytes=10**6)
+    assert pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=whole.num_bytes).is_lossless
+
+
+def test_what_cannot_fit_is_given_up_early(write: Write, tmp_path: Path) -> None:
+    for index in range(40):
+        write(tmp_path / "photos" / f"{index:02}.png", random_colours(index, 32, 32))
+    told: list[int] = []
+    size = 40 * 32 * 32 * 3
+    with pytest.raises(UsageError, match="do not fit"):
+        pack(
+            tmp_path / "photos",
+            tmp_path / "pack.tar",
+            max_bytes=size * 3 // 5,
+            on_picture=lambda num, _: told.append(num),
+        )
+    assert told[:16] == [*range(1, 16), 1]  # 24 would exceed the size
+
+
+def test_jpegs_hold_colours_at_full_resolution_and_round_what_is_deeper(write: Write, tmp_path: Path) -> None:
+    reds = np.random.default_rng(0).choice(np.array([[230, 30, 30], [30, 90, 230]], np.uint8), (90, 90))
+    write(tmp_path / "photos" / "colours.png", reds)
+    write(tmp_path / "photos" / "deep.tif", np.full((16, 16), 6 * 257 - 7, np.uint16))
+    write(tmp_path / "photos" / "noise.png", random_colours(0, 200, 200))
+    whole = pack(tmp_path / "photos", tmp_path / "whole.tar", max_bytes=10**6)
+    report = pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=whole.num_bytes - 1)
+    assert (report.is_lossless, report.crop) == (False, None)
+    packed = open_photos(tmp_path / "pack.tar")
+    error = packed.read(0).permute(1, 2, 0).numpy().astype(float) - reds
+    assert np.sqrt(np.mean(error**2)) < 10
+    assert (packed.read(1) == 6).all()
+
+
+def test_a_small_jpeg_is_cut_like_the_others(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photograph()[:300, :400]).save(tmp_path / "photos" / "a.jpg", quality=1)
+    write_photo(tmp_path / "photos" / "b.png", Photo(random_colours(0, 400, 400)))
+    report = pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=60_000)
+    assert report.crop is not None
+    packed = open_photos(tmp_path / "pack.tar")
+    assert [packed.read(index).shape for index in range(2)] == 2 * [(3, report.crop, report.crop)]
+
+
+def test_what_no_jpeg_holds_is_left_out(folder: Path, tmp_path: Path) -> None:
+    write_photo(folder / "wide.png", Photo(random_colours(0, 1, 66_000)))
+    report = pack(folder, tmp_path / "pack.tar", max_bytes=180_000)
+    ((name, reason),) = report.skipped
+    assert name == "wide.png"
+    assert reason.startswith("JPEG cannot hold it")
 
 
 def test_pictures_are_cut_where_quality_alone_does_not_do(tmp_path: Path) -> None:
@@ -138,6 +252,7 @@ def test_pictures_are_cut_where_quality_alone_does_not_do(tmp_path: Path) -> Non
     write_photo(folder / "a.png", Photo(pixels))
     report = pack(folder, tmp_path / "pack.tar", max_bytes=40_000)
     assert report.crop in (256, 192, 128)
+    assert manifest(tmp_path / "pack.tar")["crop"] == report.crop
     picture = open_photos(tmp_path / "pack.tar").read(0)
     assert picture.shape == (3, report.crop, report.crop)
     top, left = (300 - report.crop) // 2, (400 - report.crop) // 2
@@ -201,6 +316,17 @@ def test_a_truncated_pack_is_refused(folder: Path, tmp_path: Path, kept: int) ->
         open_photos(path)
 
 
+def test_a_pack_that_lacks_the_end_of_its_last_picture_is_refused(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pack.tar"
+    pack(folder, path, max_bytes=10**6)
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    for missing in (1, last.size):
+        path.write_bytes(path.read_bytes()[: last.offset_data + last.size - missing])
+        with pytest.raises(UsageError, match=r"pack\.tar.*truncated"):
+            open_photos(path)
+
+
 def test_a_flipped_bit_spoils_one_picture(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "pack.tar"
     pack(folder, path, max_bytes=10**6)
@@ -260,6 +386,33 @@ def test_a_pipe_named_as_photographs_is_refused(tmp_path: Path) -> None:
 def test_a_lying_manifest_is_refused(folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
     rewrite(tmp_path / "pack.tar", **changes)
+    with pytest.raises(UsageError, match="not a pack"):
+        open_photos(tmp_path / "pack.tar")
+
+
+@pytest.mark.parametrize("name", ["MAX_PIXELS", "_MAX_MANIFEST_BYTES"])
+def test_what_would_take_too_much_memory_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    monkeypatch.setattr(packs, name, 100)
+    with pytest.raises((ImageError, UsageError), match="make it anew"):
+        open_photos(tmp_path / "pack.tar").read(0)
+
+
+def test_a_picture_that_pillow_would_warn_of_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(folder, tmp_path / "pack.tar", max_bytes=10**6)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 96 * 128 - 1)
+    assert open_photos(tmp_path / "pack.tar").read(0).shape == (3, 96, 128)
+
+
+def test_a_manifest_nested_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "pack.tar", "w") as tar:
+        info = tarfile.TarInfo("manifest.json")
+        info.size = 10**6
+        tar.addfile(info, io.BytesIO(b"[" * 10**6))
     with pytest.raises(UsageError, match="not a pack"):
         open_photos(tmp_path / "pack.tar")
 

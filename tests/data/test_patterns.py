@@ -36,12 +36,21 @@ def test_patterns_differ_in_contrast_colour_and_period_and_repeat_themselves() -
     num_grey = sum(bool((picture.amax(0) == picture.amin(0)).all()) for picture in patterns)
     assert 20 < num_grey < 50
     assert sum(_repeats(picture.mean(0)) for picture in patterns) > 45
+    along = [max(float((picture.diff(dim=dim) == 0).float().mean()) for dim in (1, 2)) for picture in patterns]
+    assert 0 < sum(share > 0.93 for share in along) < 6  # stripes along a side, not of too long a period
 
 
 def test_some_patterns_keep_their_stairs_and_more_have_soft_edges() -> None:
     patterns = [pattern(seed).flatten(1) for seed in range(60)]
-    num_hard = sum(len(torch.unique(picture, dim=1).T) <= 4 for picture in patterns)  # two colours, or twice two
+    num_colours = [len(torch.unique(picture, dim=1).T) for picture in patterns]
+    num_hard = sum(num <= 4 for num in num_colours)  # two colours, or twice two
+    assert sum(2 < num <= 4 for num in num_colours) > 2
     assert 5 < num_hard < 15  # three in ten keep them, half of which lie in even light; without any soft edges 21
+
+
+def test_light_beyond_white_is_white() -> None:
+    brightest = [pattern(seed, 32) for seed in (5, 79, 80, 83, 107)]
+    assert all((picture == 255).float().mean() > 0.05 for picture in brightest)
 
 
 def _repeats(plane: Tensor) -> bool:

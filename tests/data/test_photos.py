@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from restore.data import Photos, describe, open_photos
+from restore.data import Photos, describe, open_photos, pack
 from restore.errors import ImageError, NothingToDoError, UsageError
 
 Noise = Callable[..., np.ndarray[Any, Any]]
@@ -38,6 +38,7 @@ def test_nothing_is_decoded_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     photos = open_photos(tmp_path)
     assert len(photos) == 1
+    assert photos.size(0) is None
     with pytest.raises(ImageError, match=r"a\.png"):
         photos.read(0)
 
@@ -60,6 +61,41 @@ def test_a_picture_larger_than_the_cache_is_read_and_not_kept(counting: Counting
     assert reads == [0, 0]
 
 
+def test_a_picture_larger_than_the_cache_drops_no_other() -> None:
+    reads = []
+
+    def load(index: int) -> np.ndarray[Any, Any]:
+        reads.append(index)
+        return np.zeros((10, 10 + 90 * index, 3), np.uint8)
+
+    photos = Photos(["small", "large"], load, lambda _: None, cache_bytes=300)
+    for index in (0, 1, 0, 1):
+        photos.read(index)
+    assert reads == [0, 1, 1]
+
+
+def test_a_grey_picture_takes_the_memory_of_one_channel() -> None:
+    reads = []
+
+    def load(index: int) -> np.ndarray[Any, Any]:
+        reads.append(index)
+        return np.zeros((10, 10), np.uint8)
+
+    photos = Photos(["a", "b", "c"], load, lambda _: None, cache_bytes=300)
+    for index in (0, 1, 2, 0, 1, 2):
+        assert photos.read(index).shape == (3, 10, 10)
+    assert reads == [0, 1, 2]
+
+
+def test_how_much_is_kept_is_that_of_the_caller(noise: Noise, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "photos" / "a.png", noise(4, 6))
+    pack(tmp_path / "photos", tmp_path / "pack.tar", max_bytes=10**6)
+    for source in ("photos", "pack.tar"):
+        photos = open_photos(tmp_path / source, cache_bytes=5)
+        assert photos.cache_bytes == 5
+        assert photos.size(0) == (4, 6)
+
+
 def test_a_copy_in_another_process_starts_without_the_cached_pictures(
     noise: Noise, write: Write, tmp_path: Path
 ) -> None:
@@ -68,7 +104,9 @@ def test_a_copy_in_another_process_starts_without_the_cached_pictures(
     photos.read(0)
     sent = pickle.dumps(photos)
     assert len(sent) < 3000
-    assert torch.equal(pickle.loads(sent).read(0), photos.read(0))  # noqa: S301  our own
+    copied = pickle.loads(sent)  # noqa: S301  our own
+    copied.divide_memory(10**9)  # to nothing
+    assert torch.equal(copied.read(0), photos.read(0))
 
 
 def test_folders_without_pictures_and_missing_ones_are_named(noise: Noise, write: Write, tmp_path: Path) -> None:

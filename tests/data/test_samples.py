@@ -149,6 +149,31 @@ def test_shares_of_grey_and_told_samples() -> None:
     assert (told[told != -1] >= 0).all()
 
 
+def test_both_pictures_of_a_pair_turn_grey() -> None:
+    source = Pairs(photos(random(12, 12)), photos(random(12, 12)))
+    sample = TrainSamples(source, CLEAN, seed=0, grey_share=1.0)[Request(0, 12)]
+    assert torch.equal(sample.degraded, sample.reference)
+    assert torch.equal(sample.reference[0], sample.reference[1])
+
+
+def test_no_noise_is_a_level_that_is_told() -> None:
+    none = [Chain(steps=(GaussianNoise(sigma=(0.0, 0.0)),))]
+    assert TrainSamples(photos(random(9, 9)), none, seed=0, told_share=1.0)[Request(0, 8)].told == 0
+
+
+def test_patches_of_another_size_are_of_other_pictures() -> None:
+    source = photos(*(np.full((9, 9, 3), 10 * index, np.uint8) for index in range(20)))
+    samples = TrainSamples(source, CLEAN, seed=0)
+    shown = [[float(samples[Request(index, size)].reference.mean()) for index in range(20)] for size in (8, 9)]
+    assert sum(one == other for one, other in zip(*shown, strict=True)) < 6
+
+
+def test_patterns_reach_into_the_margin_and_are_not_mirrored() -> None:
+    samples = TrainSamples(photos(random(9, 9)), BLUR, seed=0, patterns_share=1.0)
+    drawn = [samples[Request(index, 2 * samples.margin_px)].reference for index in range(20)]
+    assert sum(torch.equal(pattern, pattern.flip(1)) for pattern in drawn) < 5
+
+
 def test_what_has_no_noise_level_is_never_told() -> None:
     chains = [Chain(steps=(Jpeg(quality=(30, 60)),))]
     assert TrainSamples(photos(random(20, 20)), chains, seed=0, told_share=1.0)[Request(0, 16)].told == -1
@@ -164,7 +189,8 @@ def test_pairs_are_cut_without_a_margin() -> None:
 def test_both_pictures_of_a_pair_are_cut_and_turned_alike() -> None:
     reference = [random(size, 2 * size) for size in (7, 20, 30)]
     degraded = [255 - picture for picture in reference]
-    samples = TrainSamples(Pairs(photos(*degraded), photos(*reference)), None, seed=0, told_share=1.0, grey_share=1.0)
+    shares = {"told_share": 1.0, "grey_share": 1.0, "patterns_share": 1.0}  # which have no part in this
+    samples = TrainSamples(Pairs(photos(*degraded), photos(*reference)), None, seed=0, **shares)
     for index in range(20):
         sample = samples[Request(index, 9)]
         assert torch.allclose(sample.degraded, 1 - sample.reference, atol=1e-6)

@@ -70,9 +70,25 @@ def test_every_fortieth_picture_is_held_out_and_a_few_serve_both(counting: Count
     assert [held_out.name(index) for index in range(len(held_out))] == ["p0", "p40", "p80"]
     assert len(training) == 78
     assert not {training.name(index) for index in range(78)} & {"p0", "p40", "p80"}
+    for part in (training, held_out):
+        for index in range(len(part)):
+            assert part.name(index) == f"p{int(part.read(index)[0][0, 0])}"
+    held_out.divide_memory(10)
+    assert photos.cache_bytes == 10**5
+    assert [len(part) for part in split(Subset(photos, range(40)))] == [39, 1]
+    assert [len(part) for part in split(photos, 0.35)] == [54, 27]  # nearest to every third
     few = Subset(photos, range(5, 10))
     training, held_out = split(few)
     assert len(training) == 5
     assert (len(held_out), held_out.name(0)) == (1, "p5")
-    with pytest.raises(UsageError, match="fraction"):
-        split(photos, 0.0)
+    for fraction in (0.0, 0.51):
+        with pytest.raises(UsageError, match="fraction"):
+            split(photos, fraction)
+
+
+@pytest.mark.parametrize(("bad", "validated"), [((), "p0"), ((0, 1), "p2"), ((0, 1, 2), "p0")])
+def test_of_few_pictures_the_first_that_can_be_read_validates(
+    counting: Counting, bad: tuple[int, ...], validated: str
+) -> None:
+    _, held_out = split(counting(3, 10**6, bad=bad)[0])
+    assert [held_out.name(index) for index in range(len(held_out))] == [validated]
