@@ -286,7 +286,7 @@ def _by_folder(source: Source, root: Path | None) -> dict[str, int]:
 def _central_sample(picture: Picture, index: int, chains: Sequence[Chain]) -> tuple[Tensor, Tensor]:
     """Degrade the middle of a picture as in training: of a mean of frames only what does not blur, of pairs nothing."""
     image, *reference = map(_centre, picture if isinstance(picture, tuple) else (picture,))
-    if reference and not chains:
+    if not chains:
         return image, reference[0]
     drawn = draw(chains, image, torch.Generator().manual_seed(index), *reference)
     return drawn.image, drawn.reference

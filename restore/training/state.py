@@ -211,7 +211,7 @@ def _saved_for(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
     changed = differences(before.as_dict(), config.as_dict())
     if not changed:
         return saved
-    if set(changed) <= {"budget.steps", "budget.minutes", "schedule.decay"} and config.schedule.kind != "cosine":
+    if set(changed) <= {"budget.steps", "budget.minutes", "schedule.decay"}:
         candidate = saved if _is_stable(before, saved) else _load_stable(run_dir)
         if candidate is not None and _is_stable(config, candidate):
             return candidate | {"best_psnr_db": max(saved["best_psnr_db"], candidate["best_psnr_db"])}

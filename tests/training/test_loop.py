@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from restore.distributed import Team
 from restore.errors import DeviceError, DivergedError, NothingToDoError, OutputError, UsageError, WeightsError
 from restore.logbook import Logbook
 from restore.losses import charbonnier_loss
-from restore.training import Material, TrainState, loop, train
+from restore.training import Material, TrainState, loop, outcome, train
 from restore.training.loop import learning_rate_factor, train_step
 from restore.training.material import Validation
 from restore.training.outcome import Keeper
@@ -210,6 +211,149 @@ def test_the_card_says_how_its_psnr_was_measured(
     assert "above 45 dB count as 45" in told
 
 
+def batches_of(
+    run: Callable[[], object], monkeypatch: pytest.MonkeyPatch, breaks_at: int | None = None
+) -> list[list[Tensor]]:
+    """Return the degraded pictures of each step's passes; one step may diverge."""
+    seen: list[list[Tensor]] = []
+
+    def watched(state: TrainState, passes: list[Batch], *others: Any) -> tuple[float, float]:
+        seen.append([one.degraded for one in passes])
+        if len(seen) == breaks_at:
+            raise DivergedError("the loss became nan")
+        return train_step(state, passes, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "train_step", watched)
+        run()
+    return seen
+
+
+def test_every_step_takes_its_passes_and_a_resumed_run_goes_on_with_the_next(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = changed(config, optimiser=config.optimiser.model_dump() | {"accumulation": 2})
+    whole = batches_of(lambda: train(twice, material, tmp_path / "whole"), monkeypatch)
+    assert [[len(one) for one in step] for step in whole] == 3 * [[4, 4]] + 3 * [[2, 2]]  # patches grow half-way
+    stops = iter([False, False, True])
+    train(twice, material, tmp_path / "parts", should_stop=lambda: next(stops))
+    rest = batches_of(lambda: train(twice, material, tmp_path / "parts", resume=True), monkeypatch)
+    assert len(rest) == 4
+    for one, other in zip(itertools.chain(*whole[2:]), itertools.chain(*rest), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_rewind_trains_on_other_samples(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewinding = changed(config, on_divergence="rewind")
+    steps = batches_of(lambda: train(rewinding, material, tmp_path), monkeypatch, breaks_at=2)
+    assert len(steps) == 2 + 6
+    assert not any(torch.equal(one[0], other[0]) for one, other in zip(steps[:2], steps[2:], strict=False))
+
+
+def test_what_a_step_draws_depends_on_its_number_the_seed_the_process_and_the_rewinds(config: TrainConfig) -> None:
+    def drawn(step: int = 0, rank: int = 0, num_rewinds: int = 0, seed: int = 0) -> float:
+        chosen = changed(config, seed=seed)
+        state = TrainState.fresh(chosen)
+        state.step, state.num_rewinds = step, num_rewinds
+        found: list[float] = []
+
+        def loss(one: Tensor, other: Tensor) -> Tensor:
+            found.append(float(torch.rand(())))
+            return charbonnier_loss(one, other)
+
+        train_step(state, [batch()], state.network, loss, chosen, Team(rank, 1))
+        return found[0]
+
+    before = torch.random.get_rng_state()
+    assert drawn() == drawn()
+    assert len({drawn(), drawn(step=1), drawn(rank=1), drawn(num_rewinds=1), drawn(seed=1)}) == 5
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Clock:
+    """A clock that tells what it is set to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.strftime = time.strftime
+        monkeypatch.setattr(loop, "time", self)
+        monkeypatch.setattr(outcome, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def step(self, meter: loop.Meter, seconds: float, waited: float = 0.0, loss: float = 0.1) -> float:
+        with meter.waiting():
+            self.now += waited
+        self.now += seconds - waited
+        return meter.count_step([batch(), batch()], loss)
+
+
+def test_pauses_count_as_short_and_slow_steps_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    meter = loop.Meter()
+    assert [clock.step(meter, seconds) for seconds in (2, 3, 20, 3600, 3)] == [2, 3, 20, 20, 3]
+    slow = loop.Meter()
+    assert [clock.step(slow, seconds) for seconds in (19, 60, 3600)] == pytest.approx(
+        [19, 60, 5 * (0.9 * 19 + 0.1 * 60)]
+    )
+    clock.now += 30
+    assert meter.seconds_of_saving() == 300  # the pause that the other meter saw
+    clock.now += 30
+    assert meter.seconds_of_saving() == 30
+    assert clock.step(meter, 3) == 3
+
+
+def test_the_meter_tells_images_a_second_the_share_of_waiting_and_when_there_is_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    meter = loop.Meter()
+    told = []
+    for number in range(6):
+        clock.step(meter, 4, waited=1, loss=float(number))
+        told.append(meter.has_news())
+    assert told == [False, False, True, False, False, True]
+    assert meter.images_per_second == pytest.approx(8 / 4)
+    assert meter.waiting_share == pytest.approx(1 / 4)
+    assert list(meter.recent_losses) == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_time_of_a_run_is_that_of_its_steps_and_checkpoints(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    numbers = itertools.count(1)
+
+    def slow(state: TrainState, *_: Any) -> tuple[float, float]:
+        clock.now += 15
+        state.step += 1
+        return float(next(numbers)), 0.25
+
+    def saved(*_: Any, **__: Any) -> Validation:
+        clock.now += 40
+        return Validation(30.0, 5.0, torch.empty(0), {})
+
+    monkeypatch.setattr(loop, "train_step", slow)
+    monkeypatch.setattr("restore.training.outcome.validate", saved)
+    minutes = changed(config, budget={"minutes": 2}, checkpoint={"minutes": 0.5}, schedule={"kind": "constant"})
+    heard: list[Any] = []
+    train(minutes, material, tmp_path, on_record=heard.append)
+    events = [(record["event"], record["step"], record.get("minutes")) for record in heard[1:]]
+    assert events[:3] == [("progress", 1, 0.25), ("progress", 2, 0.5), ("checkpoint", 2, 0.5)]
+    assert events[3][:2] == ("progress", 3)
+    assert events[3][2] == pytest.approx((3 * 15 + 40) / 60, abs=1e-3)
+    first, second = heard[1:3]
+    assert (first["loss"], second["loss"], second["gradient_norm"]) == (1.0, 1.5, 0.25)
+    assert first["lr"] == 0  # of the warmup
+    assert second["lr"] == config.optimiser.lr
+    assert second["images_per_second"] == pytest.approx(8 / 30, abs=0.01)
+    assert [record["step"] for record in heard if record["event"] == "checkpoint"] == [2, 6]  # since they are slow
+    assert heard[-1]["minutes"] >= 2
+
+
 def at_the_second_time() -> Callable[[], bool]:
     """Return what stops a run after its first step."""
     asked = itertools.count()
@@ -236,18 +380,22 @@ def test_the_weights_of_a_run_are_the_moving_average_by_the_decay_of_its_recipe(
     assert equal(weights_of(run, "best"), finished["average"])
 
 
+@pytest.mark.parametrize("is_paired", [False, True])
 def test_the_average_is_validated_on_what_is_held_out(
-    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: TrainConfig, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_paired: bool
 ) -> None:
-    seen: list[tuple[dict[str, Tensor], Any]] = []
+    sides = {"degraded": photographs, "reference": photographs} if is_paired else {"clean": photographs}
+    material = Material.open(config, **sides)
+    seen: list[tuple[dict[str, Tensor], Any, bool]] = []
 
-    def found(network: Any, source: Any, *_: Any, **__: Any) -> Validation:
-        seen.append(({key: tensor.clone() for key, tensor in network.state_dict().items()}, source))
+    def found(network: Any, source: Any, *_: Any, is_paired: bool) -> Validation:
+        seen.append(({key: tensor.clone() for key, tensor in network.state_dict().items()}, source, is_paired))
         return Validation(30.0, 5.0, torch.empty(0), {})
 
     monkeypatch.setattr("restore.training.outcome.validate", found)
     assert train(config, material, tmp_path / "run") is not None
-    ((average, source),) = seen
+    ((average, source, told),) = seen
+    assert told == is_paired
     assert equal(average, weights_of(tmp_path / "run"))
     assert source is material.held_out
 
@@ -322,6 +470,17 @@ def test_a_stable_run_goes_on_from_before_its_decay(config: TrainConfig, materia
     assert records[-1]["step"] == 12
 
 
+def test_where_the_state_before_the_decay_is_damaged_there_is_nothing_to_go_back_to(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    stable = changed(config, schedule={"kind": "stable-decay", "warmup": 0.1, "decay": 0.5})
+    train(stable, material, tmp_path)
+    (path,) = list_checkpoints(tmp_path, "stable")
+    path.write_bytes(b"damaged")
+    with pytest.raises(UsageError, match="falls over the budget that it began with"):
+        train(changed(stable, budget={"steps": 12}), material, tmp_path, resume=True)
+
+
 def test_checkpoints_take_a_small_share_of_the_time(config: TrainConfig, material: Material, tmp_path: Path) -> None:
     logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
     keeper = Keeper(changed(config, checkpoint={"minutes": 3}), material, tmp_path, Team(), logbook)
@@ -331,11 +490,52 @@ def test_checkpoints_take_a_small_share_of_the_time(config: TrainConfig, materia
         state.seconds = seconds
         return keeper.is_due(state)
 
-    assert [is_due(seconds) for seconds in (0, 179, 180)] == [False, False, True]
+    assert [is_due(seconds) for seconds in (600, 779, 780)] == [False, False, True]
+    keeper.saved_at = 0
     keeper.seconds_of_saving = 15
     assert [is_due(seconds) for seconds in (180, 499, 500)] == [False, False, True]
     keeper.seconds_of_saving = 3600
     assert [is_due(seconds) for seconds in (1799, 1800)] == [False, True]
+
+
+def test_every_checkpoint_tells_the_loss_since_the_one_before(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    heard: list[Any] = []
+    logbook = Logbook(tmp_path, tensorboard=False, on_record=heard.append)
+    keeper, state = Keeper(config, material, tmp_path, Team(), logbook), TrainState.fresh(config)
+    for state.step, losses in ((1, [1.0, 2.0]), (2, [4.0]), (3, [])):
+        state.seconds = 1000.0 * state.step
+        keeper.losses += losses
+        keeper.save(state, {})
+        assert not keeper.is_due(state)
+    assert [record["loss"] for record in heard] == [1.5, 4.0, None]
+
+
+def test_only_the_first_process_of_a_team_writes(config: TrainConfig, material: Material, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    logbook = Logbook(run, tensorboard=False, on_record=lambda _: None, writes=False)
+    stable = changed(config, schedule={"kind": "stable-decay"})
+    keeper, state = Keeper(stable, material, run, Team(1, 2), logbook), TrainState.fresh(stable)
+    assert not keeper.is_due(state)
+    state.step, state.seconds = 5, 1e6
+    assert not keeper.is_due(state)
+    for progress in (0.5, 0.8):
+        keeper.keep_before_decay(state, progress)
+    keeper.save(state, {})
+    keeper.keep_rewound(state)
+    keeper.keep_unvalidated(state)
+    assert not list(run.iterdir())
+
+
+def test_no_checkpoint_is_larger_than_the_recipe_allows(
+    config: TrainConfig, material: Material, tmp_path: Path
+) -> None:
+    train(changed(config, checkpoint={"max_mb": 0.1}), material, tmp_path)
+    sizes = sorted(path.stat().st_size for path in tmp_path.glob("checkpoint-*.pt*"))
+    assert len(sizes) > 1
+    assert sizes[-1] == 100_000
 
 
 def test_training_may_start_from_other_weights(config: TrainConfig, material: Material, tmp_path: Path) -> None:
@@ -486,13 +686,24 @@ def test_a_stop_does_not_undo_a_rewind(
     assert train(changed(config, on_divergence="rewind"), material, run, should_stop=lambda: next(asked)) is None
     again = iter([False, False, True])  # takes the third step, breaks at the fourth, goes back and stops there
     rewinding = changed(config, on_divergence="rewind")
-    assert train(rewinding, material, run, resume=True, should_stop=lambda: next(again)) is None
+    heard: list[Any] = []
+    on_disk: list[Any] = []
+
+    def hear(record: Mapping[str, Any]) -> None:
+        heard.append(record)
+        if record["event"] == "rewind":
+            on_disk.append((load_checkpoint(run) or {})["num_rewinds"])
+
+    stopped = train(rewinding, material, run, resume=True, should_stop=lambda: next(again), on_record=hear)
+    assert stopped is None
+    assert on_disk == [1]  # not even a kill undoes it
+    assert heard[-1]["loss"] is None  # the way that was left does not count
     saved = load_checkpoint(run)
     assert saved is not None
     assert (saved["step"], saved["num_rewinds"], saved["lr_scale"]) == (2, 1, 0.5)
     assert train(changed(config, on_divergence="rewind"), material, run, resume=True) is not None
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert records[-1]["loss"] == 1.0  # the way that was left does not count
+    assert records[-1]["loss"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["config.toml", "card.md", "last.safetensors", "best.safetensors"])
@@ -584,18 +795,18 @@ def test_a_run_that_always_diverges_ends(
 def test_a_validation_that_is_nan_is_forgotten(
     config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = iter([20.0, math.nan, 19.0, 21.0])
+    found = iter([20.0, math.nan, 19.0, 20.0, 21.0])
     monkeypatch.setattr(
         "restore.training.outcome.validate", lambda *_, **__: Validation(next(found), 0.0, torch.empty(0), {})
     )
     logbook = Logbook(tmp_path, tensorboard=False, on_record=lambda _: None)
     state, bests = TrainState.fresh(config), []
     keeper = Keeper(config, material, tmp_path, Team(), logbook)
-    for step in range(1, 5):
+    for step in range(1, 6):
         state.step = step
         keeper.save(state, {})
         bests.append(load_weights(tmp_path / "best.safetensors")[1].document["training"]["steps"])
-    assert bests == [1, 1, 1, 4]
+    assert bests == [1, 1, 1, 1, 5]
     assert state.best_psnr_db == 21
 
 

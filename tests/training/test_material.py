@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from restore.config import TrainConfig
-from restore.data import Mixture, Photos, Request, open_photos
+from restore.data import Frames, Mixture, Photos, Request, open_frames, open_photos
 from restore.distributed import Team
 from restore.errors import UsageError
+from restore.images import Photo, write_photo
 from restore.training import Material, recorded_sources
 from restore.training.material import sample_stream, training_samples, validate, validated
 
@@ -122,6 +123,9 @@ def test_what_is_trained_on_does_not_validate(config: TrainConfig, photographs: 
     shutil.copytree(photographs, frames)
     with pytest.raises(UsageError, match=r"frames and .*videos: one lies in the other"):
         Material.open(config, clean=photographs, frames=frames, validation=tmp_path / "videos")
+    (tmp_path / "link").symlink_to(photographs / "deeper")
+    with pytest.raises(UsageError, match="link: would be trained on"):
+        Material.open(config, clean=tmp_path / "link", validation=photographs)
     (tmp_path / "linked").mkdir()
     for side, folder in sides.items():
         (tmp_path / "linked" / side).symlink_to(folder)
@@ -137,11 +141,17 @@ def test_a_run_folder_says_where_its_pictures_lie(
     material = Material.open(config, clean=Path(photographs.name), validation=photographs / "deeper")
     material.record(tmp_path)
     assert recorded_sources(tmp_path) == {"clean": photographs, "validation": photographs / "deeper"}
+    (tmp_path / "data.json").write_text('{"clean": "here", "later": "there"}')  # by a newer version
+    assert recorded_sources(tmp_path) == {"clean": Path("here")}
     (tmp_path / "data.json").write_text("[]")
     assert recorded_sources(tmp_path) == {}
 
 
-def test_pictures_right_in_the_folder_are_counted_under_its_name(config: TrainConfig, photographs: Path) -> None:
+def test_pictures_right_in_the_folder_are_counted_under_its_name(
+    config: TrainConfig, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photographs)
+    assert Material.open(config, clean=Path()).pictures == {"photographs": 1, "deeper": 1}
     shutil.copytree(photographs, photographs / photographs.name)
     assert Material.open(config, clean=photographs).pictures == {"photographs": 3, "deeper": 1}
 
@@ -183,6 +193,90 @@ def test_validation_takes_the_middles_each_with_noise_of_its_own(config: TrainCo
     middle = torch.from_numpy(pixels[22:278, 12:268]).permute(2, 0, 1) / 255
     assert all(torch.equal(row[..., 512:], middle) for row in shown)
     assert not torch.equal(*shown[..., :256])
+
+
+class Black(nn.Module):
+    """Remembers what it is given, and makes black pictures of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Tensor] = []
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        self.given.append(degraded)
+        return torch.zeros_like(degraded)
+
+
+def test_validation_takes_small_and_deep_pictures_whole_and_shows_four_of_full_size(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    white = {"small.png": (200, 300), **{f"{index}.png": (256, 256) for index in range(5)}}
+    for name, size in white.items():
+        write_photo(tmp_path / name, Photo(np.full(size, 65535, np.uint16)))
+    network = Black()
+    found = validate(network, open_photos(tmp_path), config, torch.device("cpu"))
+    assert {tuple(given.shape) for given in network.given} == {(1, 3, 256, 256), (1, 3, 200, 256)}
+    assert all(given.mean() == pytest.approx(1, abs=0.05) for given in network.given)
+    assert found.psnr_db == 0
+    assert found.gain_db < -10
+    assert found.pictures.shape == (4, 3, 256, 3 * 256)
+    assert found.pictures[..., 256:512].max() == 0  # between what was given and the reference
+
+
+def test_means_of_frames_are_validated_against_the_sharp_frame(config: TrainConfig, tmp_path: Path) -> None:
+    for index in range(5):
+        write_photo(tmp_path / f"{index}.png", Photo(np.full((20, 20, 3), 255 * (index == 2), np.uint8)))
+    still = [{"steps": [{"kind": "gaussian-noise", "sigma": [0, 0]}]}]
+    noiseless = TrainConfig.model_validate(config.as_dict() | {"degradations": still})
+    found = validate(nn.Identity(), open_frames(tmp_path, num_frames=(5, 5)), noiseless, torch.device("cpu"))
+    assert found.psnr_db < 10
+
+
+def test_pairs_are_trained_and_validated_from_the_degraded_to_the_reference(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    for place in ("training", "validation"):
+        for side, value in (("degraded", 10), ("reference", 200)):
+            (tmp_path / place / side).mkdir(parents=True)
+            write_photo(tmp_path / place / side / "a.png", Photo(np.full((9, 9, 3), value, np.uint8)))
+    sides = {side: tmp_path / "training" / side for side in ("degraded", "reference")}
+    material = Material.open(config, **sides, validation=tmp_path / "validation")
+    for source in (material.training, material.held_out):
+        assert [int(side.max()) for side in source.read(0)] == [10, 200]
+    assert material.pictures == {"reference": 1}
+    assert material.is_apart
+
+
+def test_the_recipe_says_what_share_is_held_out_and_how_much_is_kept_in_memory(
+    config: TrainConfig, photographs: Path, tmp_path: Path
+) -> None:
+    values = config.as_dict()
+    values["data"] |= {"validation_share": 0.5, "cache_gb": 2e-6}
+    chosen = TrainConfig.model_validate(values)
+    half = Material.open(chosen, clean=photographs)
+    assert (len(half.training), len(half.held_out), half.is_apart) == (1, 1, True)
+    assert not Material.open(config, clean=photographs).is_apart
+    (tmp_path / "frames").mkdir()
+    for index in range(60):
+        write_photo(tmp_path / "frames" / f"{index}.png", Photo(np.zeros((40, 40, 3), np.uint8)))
+    sources = {"clean": photographs, "frames": tmp_path / "frames"}
+    assert not Material.open(config, **sources).is_apart
+    with_frames = Material.open(chosen, **sources, validation=photographs / "deeper")
+    assert with_frames.is_apart
+    for mixture in (with_frames.training, with_frames.held_out):
+        assert isinstance(mixture, Mixture)
+        still, moving = mixture.sources
+        assert isinstance(still, Photos)
+        assert isinstance(moving, Frames)
+        assert (still.cache_bytes, moving.photos.cache_bytes) == (2000, 2000)
+        drawn = [mixture.name(index) for index in range(len(mixture))]
+        assert sum("mean of" in name for name in drawn) / len(drawn) == pytest.approx(0.2, abs=0.01)
+    assert moving.read(0)[0].shape == (3, 40, 40)  # as much as a validation takes
+
+
+def test_another_seed_draws_other_samples(config: TrainConfig, material: Material) -> None:
+    other = config.model_copy(update={"seed": 1})
+    assert not torch.equal(first(config, material, 1)[0], first(other, material, 1)[0])
 
 
 def test_at_most_32_pictures_validate_spread_evenly() -> None:

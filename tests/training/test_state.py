@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +12,14 @@ import torch
 from plain_nets import randomise
 from torch import Tensor
 
+from restore.checkpoint import save_checkpoint
 from restore.config import TrainConfig
+from restore.distributed import Team
 from restore.errors import UsageError, WeightsError
 from restore.models import NAFNet, NAFNetConfig
 from restore.optim import Muon
-from restore.training import TrainState
-from restore.training.state import choose_dtype
+from restore.training import TrainState, state
+from restore.training.state import choose_dtype, prepare_state
 from restore.weights import save_weights
 
 
@@ -67,6 +71,53 @@ def test_number_formats(config: TrainConfig) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
     with pytest.raises(UsageError, match="CUDA"):
         choose_dtype(config.model_copy(update={"precision": "fp16"}), cpu)
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((1, 2), torch.float32), ((2, 1), torch.bfloat16)])
+def test_the_faster_number_format_is_chosen(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, seconds: tuple[int, int], chosen: torch.dtype
+) -> None:
+    clock = itertools.accumulate(itertools.cycle([0, seconds[0], 0, seconds[1]]))
+    monkeypatch.setattr(state, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert choose_dtype(config.model_copy(update={"precision": "auto"}), torch.device("cpu")) == chosen
+
+
+def test_float16_scales_its_loss_and_goes_on_in_float32_where_there_is_no_gpu(config: TrainConfig) -> None:
+    on_gpu = TrainState.fresh(config)
+    assert not on_gpu.scaler.is_enabled()
+    on_gpu.use(torch.float16)
+    assert on_gpu.scaler.is_enabled()
+    here = TrainState.fresh(config)
+    here.load_dict(on_gpu.as_dict(config))
+    assert here.dtype == torch.float32
+    assert not here.scaler.is_enabled()
+
+
+def test_a_run_has_the_number_format_of_its_recipe_and_goes_on_with_as_many_processes(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    halved, cpu = config.model_copy(update={"precision": "bf16"}), torch.device("cpu")
+    begun = prepare_state(halved, tmp_path, Team(0, 2), cpu, init=None, resume=False)
+    assert (begun.dtype, begun.num_processes) == (torch.bfloat16, 2)
+    save_checkpoint(tmp_path, begun.as_dict(halved))
+    assert prepare_state(halved, tmp_path, Team(1, 2), cpu, init=None, resume=True).num_processes == 2
+    with pytest.raises(UsageError, match=r"2 process\(es\) trained this run"):
+        prepare_state(halved, tmp_path, Team(), cpu, init=None, resume=True)
+
+
+def test_a_checkpoint_of_an_older_version_may_lack_numbers(config: TrainConfig) -> None:
+    older = TrainState.fresh(config).as_dict(config)
+    del older["lr_scale"], older["num_rewinds"]
+    again = TrainState.fresh(config)
+    again.load_dict(older)
+    assert (again.lr_scale, again.num_rewinds) == (1.0, 0)
+
+
+def test_the_average_drops_no_paths_and_learns_nothing_by_itself(config: TrainConfig) -> None:
+    average = TrainState.fresh(with_network(config, middle={"num_blocks": 1, "drop_path": 0.5})).average
+    randomise(average)
+    assert torch.equal(average(picture()), average(picture()))
+    assert not average(picture()).requires_grad
 
 
 @torch.no_grad()
@@ -170,5 +221,6 @@ def test_muon_iterates_in_the_number_format_of_the_run(config: TrainConfig) -> N
     again = TrainState.fresh(config)
     again.load_dict(state.as_dict(config))
     assert {muon.dtype for muon in again.optimisers if isinstance(muon, Muon)} == {torch.bfloat16}
-    state.use(torch.float32)
-    assert formats() == {torch.float32}
+    for dtype in (torch.float16, torch.float32):
+        state.use(dtype)
+        assert formats() == {torch.float32}
