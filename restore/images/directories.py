@@ -133,7 +133,11 @@ class TagBlock:
         self.first = self._unpack("Q", 8) if self.is_big else self._unpack("I", 4)
 
     def directory(self, offset: int) -> tuple[dict[int, Entry], int]:
-        """Return the entries of a directory by tag, and where the offset of the next directory stands."""
+        """Return the entries of a directory by tag, and where the offset of the next directory stands.
+
+        Of a tag that stands there twice the first counts, as in libtiff: tifffile writes a description of its own
+        behind that of its user.
+        """
         count, start = (
             (self._unpack("Q", offset), offset + 8) if self.is_big else (self._unpack("H", offset), offset + 2)
         )
@@ -142,12 +146,13 @@ class TagBlock:
         row_bytes = row.size + field_bytes
         if start + count * row_bytes > len(self.data):
             raise ValueError("a directory reaches beyond the end")
-        entries = {}
+        entries: dict[int, Entry] = {}
         for position in range(start, start + count * row_bytes, row_bytes):
             tag, kind, num = row.unpack_from(self.data, position)
             field = position + row.size
             is_inline = _UNIT_BYTES.get(kind, 0) * num <= field_bytes
-            entries[tag] = Entry(kind, num, field if is_inline else self._pointer(field), position)
+            offset = field if is_inline else self._pointer(field)
+            entries.setdefault(tag, Entry(kind, num, offset, position))
         return entries, start + count * row_bytes
 
     def next_offset(self, field: int) -> int:

@@ -325,6 +325,14 @@ def test_what_describes_a_photograph_goes_along(tmp_path: Path) -> None:
     assert {tag: block.values(entry) for tag, entry in entries.items()} == {tag: v for tag, (_, _, v) in tags.items()}
 
 
+def test_of_two_descriptions_the_first_is_kept(tmp_path: Path) -> None:
+    samples = np.zeros((20, 30, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", description="heath")  # and '{"shape": …' behind it
+    write_photo(tmp_path / "out.tif", read_photo(tmp_path / "a.tif"))
+    with Image.open(tmp_path / "out.tif") as image:
+        assert image.getexif()[270] == "heath"
+
+
 def built(*pages: tuple[dict[int, list[int]], list[bytes]], order: str = "<") -> bytes:
     """Return a TIFF of pages, each with its tags (all of type LONG) and its strips (or tiles, where tags say so)."""
     data, link = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4)), 4
