@@ -111,6 +111,14 @@ def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
     assert "an argument is empty" in finished.stderr
 
 
+@pytest.mark.parametrize("name", ["-dash.jpg", "--modelled.jpg"])
+def test_a_file_with_a_leading_dash_is_named_with_a_remedy(tmp_path: Path, restore: Restore, name: str) -> None:
+    (tmp_path / name).touch()
+    finished = restore("denoise", "a.jpg", name, "out")
+    assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
+    assert f"{name}: was taken for options; if the file is meant, write ./{name}" in finished.stderr
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="no device that is full")
 @pytest.mark.parametrize("words", [("--version",), ("models", "--json"), ("--help",), ("denoise", "--help")])
 def test_results_that_cannot_be_written_are_named(words: tuple[str, ...]) -> None:
