@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from restore.cli import run
+from restore.cli import console, run
 from restore.cli.restoring import Request
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
@@ -220,7 +220,7 @@ def test_shards_tell_their_progress_in_lines_even_on_a_terminal_that_they_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run, "SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr(run.console, "is_terminal", lambda: True)
+    monkeypatch.setattr(console, "is_terminal", lambda: True)
     whole = Plan((tmp_path,), (["a.png"],), tmp_path / "out", None, Existing.REFUSE)
     for plan in (whole, dataclasses.replace(whole, shard=Shard(1, 4))):
         run.Run(plan, json=False, quiet=False, verbose=False).show_progress(0.5)
