@@ -325,7 +325,7 @@ def perceptual_loss(net: str, device: torch.device, smallest_side: int) -> Loss:
         raise UsageError(
             f"loss.lpips by {net} needs patches of {needed} pixels or more, and the smallest have {smallest_side}"
         )
-    network = load_lpips(net, find_weights(f"lpips-{net}")).network.to(device).requires_grad_(requires_grad=False)
+    network = load_lpips(net, find_weights(f"lpips-{net}")).network.to(device)
 
     def loss(restored: Tensor, reference: Tensor) -> Tensor:
         distance: Tensor = network(2 * restored - 1, 2 * reference - 1)

@@ -21,8 +21,10 @@ from restore.config import TrainConfig
 from restore.data import Batch
 from restore.distributed import Team
 from restore.errors import DeviceError, DivergedError, NothingToDoError, OutputError, UsageError, WeightsError
+from restore.fetching import find_weights
 from restore.logbook import Logbook
-from restore.losses import charbonnier_loss
+from restore.losses import charbonnier_loss, fft_loss
+from restore.metrics import load_lpips
 from restore.training import Material, TrainState, loop, outcome, train
 from restore.training.loop import learning_rate_factor, train_step
 from restore.training.material import Validation
@@ -81,13 +83,14 @@ def test_clipping_shortens_the_step_and_not_the_reported_gradient(config: TrainC
             for group in optimiser.param_groups:
                 group["eps"] = 1.0  # so that the step is as long as the gradient
         before = state.network.ending.weight.detach().clone()
-        norm = train_step(state, [batch()], state.network, charbonnier_loss, other)[1]
+        norm = train_step(state, [batch()], state.network, lambda *two: 1000 * charbonnier_loss(*two), other)[1]
         return norm, state.network.ending.weight.detach() - before
 
     free_norm, free = step(None)
     clipped_norm, clipped = step(1e-3)
-    assert clipped_norm == free_norm > 1e-3
+    assert clipped_norm == free_norm > 10
     assert clipped.norm() < free.norm() / 10
+    assert torch.equal(step(10 * free_norm)[1], free)
 
 
 def test_accumulated_passes_are_one_step_of_their_mean_gradient(config: TrainConfig) -> None:
@@ -120,6 +123,7 @@ def test_the_network_is_told_the_noise_where_it_can_be_and_computes_in_its_forma
 
     degraded, _, reference = batch()
     told = torch.full((4,), 0.1)
+
     train_step(state, [Batch(degraded, told, reference)], Watched(), charbonnier_loss, chosen)
     ((given, computed),) = seen
     assert (given is not None and torch.equal(given, told)) is sigma_input
@@ -252,6 +256,17 @@ def test_a_rewind_trains_on_other_samples(
     assert not any(torch.equal(one[0], other[0]) for one, other in zip(steps[:2], steps[2:], strict=False))
 
 
+def test_a_rewind_before_the_first_checkpoint_goes_back_to_the_weights_given(
+    config: TrainConfig, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train(config, material, tmp_path / "first")
+    still = changed(config, on_divergence="rewind", optimiser={"kind": "adam", "lr": 1e-12})
+    batches_of(lambda: train(still, material, tmp_path / "run", init=first), monkeypatch, breaks_at=2)
+    network = load_weights(tmp_path / "first" / "best.safetensors")[0].state_dict()
+    for key, tensor in weights_of(tmp_path / "run").items():
+        torch.testing.assert_close(tensor, network[key], atol=1e-6, rtol=1e-6)
+
+
 def test_what_a_step_draws_depends_on_its_number_the_seed_the_process_and_the_rewinds(config: TrainConfig) -> None:
     def drawn(step: int = 0, rank: int = 0, num_rewinds: int = 0, seed: int = 0) -> float:
         chosen = changed(config, seed=seed)
@@ -333,25 +348,29 @@ def test_the_time_of_a_run_is_that_of_its_steps_and_checkpoints(
         return float(next(numbers)), 0.25
 
     def saved(*_: Any, **__: Any) -> Validation:
-        clock.now += 40
+        clock.now += 100
         return Validation(30.0, 5.0, torch.empty(0), {})
 
     monkeypatch.setattr(loop, "train_step", slow)
     monkeypatch.setattr("restore.training.outcome.validate", saved)
-    minutes = changed(config, budget={"minutes": 2}, checkpoint={"minutes": 0.5}, schedule={"kind": "constant"})
+    minutes = changed(config, budget={"minutes": 5}, checkpoint={"minutes": 0.5}, schedule={"kind": "constant"})
     heard: list[Any] = []
     train(minutes, material, tmp_path, on_record=heard.append)
     events = [(record["event"], record["step"], record.get("minutes")) for record in heard[1:]]
     assert events[:3] == [("progress", 1, 0.25), ("progress", 2, 0.5), ("checkpoint", 2, 0.5)]
     assert events[3][:2] == ("progress", 3)
-    assert events[3][2] == pytest.approx((3 * 15 + 40) / 60, abs=1e-3)
+    assert events[3][2] == pytest.approx((3 * 15 + 100) / 60, abs=1e-3)
     first, second = heard[1:3]
     assert (first["loss"], second["loss"], second["gradient_norm"]) == (1.0, 1.5, 0.25)
     assert first["lr"] == 0  # of the warmup
     assert second["lr"] == config.optimiser.lr
     assert second["images_per_second"] == pytest.approx(8 / 30, abs=0.01)
-    assert [record["step"] for record in heard if record["event"] == "checkpoint"] == [2, 6]  # since they are slow
-    assert heard[-1]["minutes"] >= 2
+    assert [record["step"] for record in heard if record["event"] == "checkpoint"] == [2, 14]  # since they are slow
+    assert heard[-1]["minutes"] == pytest.approx((14 * 15 + 100) / 60, abs=1e-3)
+    assert heard[-1]["loss"] == pytest.approx(8.5)  # of the steps 3 to 14
+    assert (heard[-1]["validation_psnr_db"], heard[-1]["validation_gain_db"]) == (30, 5)
+    training = load_weights(tmp_path)[1].document["training"]
+    assert (training["minutes"], training["threads"], training["processes"]) == (0.5, torch.get_num_threads(), 1)
 
 
 def at_the_second_time() -> Callable[[], bool]:
@@ -398,6 +417,19 @@ def test_the_average_is_validated_on_what_is_held_out(
     assert told == is_paired
     assert equal(average, weights_of(tmp_path / "run"))
     assert source is material.held_out
+
+
+def test_the_average_forgets_the_first_weights_soon(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    first = state.average.intro.weight.clone()
+    train_step(state, [batch()], state.network, charbonnier_loss, config)
+    expected = torch.lerp(first, state.network.intro.weight.detach(), 1 - 2 / 11)
+    torch.testing.assert_close(state.average.intro.weight, expected)
+
+
+def test_the_rate_falls_over_the_share_that_the_recipe_says(config: TrainConfig) -> None:
+    stable = changed(config, schedule={"kind": "stable-decay", "decay": 0.8})
+    assert [learning_rate_factor(stable, progress) for progress in (0.1, 0.6)] == pytest.approx([1.0, 0.5])
 
 
 def test_what_drop_path_draws_is_resumed_too(config: TrainConfig, material: Material, tmp_path: Path) -> None:
@@ -609,10 +641,13 @@ def test_a_single_exploding_gradient_is_left_out_and_several_stop_the_run(config
 
     state = TrainState.fresh(config)
     train_step(state, [batch()], state.network, charbonnier_loss, config)
-    before = {key: value.clone() for key, value in state.network.state_dict().items()}
+    before, average = (
+        {key: value.clone() for key, value in one.state_dict().items()} for one in (state.network, state.average)
+    )
     for _ in range(3):
         train_step(state, [batch()], state.network, exploding, config)
     assert equal(before, state.network.state_dict())
+    assert equal(average, state.average.state_dict())
     assert state.step == 4
     restored = TrainState.fresh(config)
     restored.load_dict(state.as_dict(config))
@@ -621,6 +656,47 @@ def test_a_single_exploding_gradient_is_left_out_and_several_stop_the_run(config
     train_step(state, [batch()], state.network, charbonnier_loss, config)
     assert not equal(before, state.network.state_dict())
     assert state.num_left_out == 0
+
+
+def test_the_usual_gradient_is_a_slow_mean_from_the_first_on(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    first = train_step(state, [batch()], state.network, charbonnier_loss, config)[1]
+    assert state.usual_norm == first
+    second = train_step(state, [batch()], state.network, lambda *two: 10 * charbonnier_loss(*two), config)[1]
+    assert second > 2 * first
+    assert state.usual_norm == pytest.approx(0.98 * first + 0.02 * second)
+
+
+def test_a_gradient_that_is_not_finite_stops_though_its_loss_is(config: TrainConfig) -> None:
+    state = TrainState.fresh(config)
+    with pytest.raises(DivergedError, match="gradient is not finite at step 0"):
+        train_step(state, [batch()], state.network, lambda one, _: (one - one).abs().sqrt().mean(), config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"kind": "l1"}, lambda error: error.abs().mean()),
+        ({"kind": "charbonnier", "eps": 0.5}, lambda error: (error**2 + 0.25).sqrt().mean()),
+        ({"kind": "l1", "fft": 0.5}, lambda error: error.abs().mean() + 0.5 * fft_loss(error, 0 * error)),
+    ],
+)
+def test_the_loss_is_that_of_the_recipe(
+    config: TrainConfig, settings: dict[str, Any], expected: Callable[[Tensor], Tensor]
+) -> None:
+    restored, _, reference = batch()
+    loss = loop._loss_of(changed(config, loss=settings), torch.device("cpu"))
+    torch.testing.assert_close(loss(restored, reference), expected(restored - reference))
+
+
+def test_the_perceptual_loss_is_lpips_and_learns_nothing(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTORE_WEIGHTS", str(shared / "weights"))
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(3, 40, 40, generator=generator) for _ in range(2))
+    found = loop.perceptual_loss("squeeze", torch.device("cpu"), 17)(one[None], other[None])
+    assert not found.requires_grad
+    lpips = load_lpips("squeeze", find_weights("lpips-squeeze"))
+    assert float(found) == pytest.approx(lpips(other, one), rel=1e-4)
 
 
 def test_only_one_process_trains_in_a_folder(config: TrainConfig, material: Material, tmp_path: Path) -> None:
@@ -841,4 +917,5 @@ def test_weights_that_are_not_finite_replace_nothing(
 def test_schedules_reach_their_ends(config: TrainConfig, kind: str, expected: list[float]) -> None:
     other = changed(config, schedule={"kind": kind, "warmup": 0.1})
     assert learning_rate_factor(other, 0.0) == 0
+    assert learning_rate_factor(changed(config, schedule={"kind": kind, "warmup": 0.0}), 0.0) == 1
     assert [learning_rate_factor(other, progress) for progress in (0.1, 1.0)] == pytest.approx(expected)

@@ -210,7 +210,7 @@ class Black(nn.Module):
 def test_validation_takes_small_and_deep_pictures_whole_and_shows_four_of_full_size(
     config: TrainConfig, tmp_path: Path
 ) -> None:
-    white = {"small.png": (200, 300), **{f"{index}.png": (256, 256) for index in range(5)}}
+    white = {"0-small.png": (200, 300), **{f"{index}.png": (256, 256) for index in range(5)}}
     for name, size in white.items():
         write_photo(tmp_path / name, Photo(np.full(size, 65535, np.uint16)))
     network = Black()
