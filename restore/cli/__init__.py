@@ -109,9 +109,9 @@ def _explain_usage(error: Exception) -> int | None:
     missing = getattr(error, "param", None) if type(error).__name__ == "MissingParameter" else None
     if getattr(missing, "name", None) == "inputs":  # Typer takes a single path for the output
         message = "Missing argument 'OUTPUT': name one INPUT or more, and OUTPUT last"
-    dashed = [word for word in sys.argv[1:] if word.startswith("-") and os.path.lexists(word)]
-    if dashed and type(error).__name__ == "NoSuchOption":
-        message = f"{dashed[0]}: was taken for options; if the file is meant, write ./{dashed[0]}"
+    if type(error).__name__ == "NoSuchOption":
+        file = next((word for word in sys.argv[1:] if word.startswith("-") and os.path.lexists(word)), None)
+        message = f"{file}: was taken for options; if the file is meant, write ./{file}" if file else message
     if message:  # it is empty where the help page was printed instead
         console.error(f"{message}; --help lists what there is")
     return 2
