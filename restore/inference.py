@@ -126,7 +126,7 @@ class Restorer:
             were published). A picture where both averages disagree wildly is restored without it, and so is the batch
             that it is part of.
         ensemble: how many orientations of the picture are restored and averaged, 1, 2, 4 or 8; it takes as many times
-            longer. None for what the weights say.
+            longer. Every second one is shifted by a pixel, too. None for what the weights say.
 
     Raises:
         UsageError: the tile is too small or no size, there is no attention that TLC could change, or no such
@@ -354,15 +354,18 @@ class Restorer:
 
     def _run(self, tile_NCHW: Tensor, coarse_change: Tensor | None, sigma: float | None) -> tuple[Tensor, Tensor]:
         """Restore float32 (N,1 or 3,H,W) in one go; return also on which of the N the network did not fail."""
-        channels, height, width = tile_NCHW.shape[1:]
+        channels = tile_NCHW.shape[1]
         finite = tile_NCHW.nan_to_num(0, 0, 0)
         usual = finite.clamp(*USUAL)
         x = usual.expand(-1, 3, -1, -1)
         if coarse_change is not None:  # it is turned with the picture
             x = torch.cat([x, coarse_change], dim=1)
-        if self.ensemble > 1:  # else strides and cells of a turned tile would start at its far border
-            x = mirrored_to_multiple(x, self.grid_px)
-        y = mean_over_views(lambda view: self._run_network(view, sigma), x, self.ensemble)[..., :height, :width]
+        y = mean_over_views(
+            lambda view: self._run_network(view, sigma),
+            x,
+            self.ensemble,
+            lambda view: mirrored_to_multiple(view, self.grid_px),
+        )
         y = (y if channels == 3 else y.mean(1, keepdim=True)) + (finite - usual)
         return y, y[:, 0, 0, 0].isfinite()  # where it is not, none of that picture's pixels are
 
