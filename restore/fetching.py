@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restore.checksum import sha256_of
-from restore.errors import OutputError, UsageError, WeightsError
+from restore.errors import OutputError, UsageError, WeightsError, brief
 
 ENVIRONMENT_VARIABLE = "RESTORE_WEIGHTS"
 CACHE = Path("~/.cache/restore/weights")
@@ -206,7 +206,9 @@ def _download(weights: MetricWeights, part: Path, on_progress: OnProgress) -> No
             raise WeightsError(f"{weights.url}: answers {error.code} {error.reason}; {by_hand}") from None
         except (_ConnectionBrokeError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
-                raise WeightsError(f"{weights.url}: {error}; run the same command again to go on; {by_hand}") from error
+                raise WeightsError(
+                    f"{weights.url}: {brief(error)}; run the same command again to go on; {by_hand}"
+                ) from error
         else:
             return
 
@@ -219,7 +221,7 @@ def _continue_download(url: str, part: Path, on_progress: OnProgress) -> None:
         _ConnectionBrokeError: it does not answer, or stops in the middle.
     """
     done = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "restore", "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    headers = {"User-Agent": "restore"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310  an https address of the catalogue
         with _answer(request) as response:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
@@ -165,9 +166,10 @@ def test_wrong_content_is_refused(server: Server, folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_refusal_is_said_at_once(server: Server, folder: Path) -> None:
-    server.status = 404
-    with pytest.raises(WeightsError, match=r"toy-weights\.pth: answers 404 Not Found; .* by hand"):
+@pytest.mark.parametrize("status", [404, 416])
+def test_a_refusal_is_said_at_once(server: Server, folder: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(WeightsError, match=rf"toy-weights\.pth: answers {status} .+; .* by hand"):
         fetch("toy", folder)
     assert len(server.ranges) == 1
 
@@ -195,6 +197,24 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch, folder: Pa
             fetch("toy", folder)
 
 
+def test_a_server_that_speaks_something_else_is_named(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    class Greeter(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1000)
+            self.request.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Greeter) as greeter:
+        thread = threading.Thread(target=greeter.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        know(monkeypatch, f"http://127.0.0.1:{greeter.server_address[1]}/toy-weights.pth")
+        with pytest.raises(WeightsError, match=r"toy-weights\.pth: SSH-2\.0-OpenSSH; run the same command") as caught:
+            fetch("toy", folder)
+        greeter.shutdown()
+        thread.join()
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot be written"):
@@ -214,6 +234,8 @@ def test_the_folder_is_stated_or_from_the_environment_or_the_cache(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RESTORE_WEIGHTS", raising=False)
+    assert weights_folder() == tmp_path / "home/.cache/restore/weights"
+    monkeypatch.setenv("RESTORE_WEIGHTS", "")
     assert weights_folder() == tmp_path / "home/.cache/restore/weights"
     monkeypatch.setenv("RESTORE_WEIGHTS", str(tmp_path / "environment"))
     assert weights_folder() == tmp_path / "environment"
