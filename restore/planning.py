@@ -286,9 +286,7 @@ class _Guard:
     def _is_input(self, target: Path, folder: Path) -> bool:
         if not target.is_relative_to(folder):
             return False
-        output_is_apart = (
-            self.output != folder and self.output.is_relative_to(folder) and target.is_relative_to(self.output)
-        )
+        output_is_apart = self.output.is_relative_to(folder) and target.is_relative_to(self.output)
         return not output_is_apart
 
 

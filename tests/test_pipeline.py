@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import typer
 from torch import Tensor, nn
 
 from restore import pipeline
@@ -26,7 +29,7 @@ from restore.inference import Restorer
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.pipeline import FileOptions, FileResult, process_files, restore_files, restore_folder
-from restore.planning import Job, Plan, check_output, make_plan
+from restore.planning import Job, Plan, check_output, make_plan, output_ready, prepare_output
 from restore.sharding import Shard
 from restore.types import Existing, FileStatus
 from restore.weights import WeightsInfo
@@ -455,8 +458,148 @@ def test_a_folder_in_the_place_of_an_output_is_nothing_to_skip_or_overwrite(tmp_
 
 @pytest.mark.usefixtures("plan")
 def test_an_output_that_names_another_format_is_no_folder_unless_it_is_one(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"better\.gif: not a format that can be written"):
-        make_plan([tmp_path / "in"], tmp_path / "better.gif")
+    for name in ("better.gif", "better.heic"):
+        with pytest.raises(UsageError, match=rf"{name}: not a format that can be written"):
+            make_plan([tmp_path / "in"], tmp_path / name)
     (tmp_path / "better.gif").mkdir()
     assert make_plan([tmp_path / "in"], tmp_path / "better.gif").num_jobs == len(NAMES)
     assert make_plan([tmp_path / "in" / NAMES[0]], tmp_path / "version.a").num_jobs == 1  # one letter is no format
+
+
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize("name", ["better.copy", "better.jgp", "trip.2024", "holiday.summer"])
+def test_what_could_be_meant_as_a_folder_is_one(tmp_path: Path, name: str) -> None:
+    output, source = tmp_path / name, tmp_path / "in" / NAMES[0]
+    assert make_plan([tmp_path / "in"], output).num_jobs == len(NAMES)  # a folder can go nowhere else
+    if name in {"better.copy", "better.jgp"}:
+        with pytest.raises(UsageError, match=rf"{name}: not a format that can be written; .* make the folder first"):
+            make_plan([source], output)
+        output.mkdir()
+    assert [job.target for job in make_plan([source], output)] == [output / NAMES[0]]
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_folder_may_have_the_name_of_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "out.png").mkdir()
+    plan = make_plan([tmp_path / "in"], tmp_path / "out.png")
+    assert plan.output_folder == tmp_path / "out.png"
+    assert [job.target for job in plan] == [tmp_path / "out.png" / name for name in NAMES]
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_format_has_several_names_but_one_file_takes_one_picture(tmp_path: Path) -> None:
+    first, second = (tmp_path / "in" / name for name in NAMES[:2])
+    (job,) = make_plan([first], tmp_path / "better.jpeg", suffix=".jpg")
+    assert job.target == tmp_path / "better.jpeg"
+    with pytest.raises(UsageError, match=r"better\.jpeg: several inputs need a folder as output"):
+        make_plan([first, second], tmp_path / "better.jpeg")
+
+
+@pytest.mark.usefixtures("plan")
+def test_the_current_folder_among_others_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_grey(tmp_path / "alone.png")
+    monkeypatch.chdir(tmp_path / "in")
+    *jobs, _ = make_plan([Path(), tmp_path / "alone.png"], tmp_path / "out")
+    assert [job.target for job in jobs] == [tmp_path / "out" / "in" / name for name in NAMES]
+
+
+def test_two_pictures_for_one_output_are_noticed_behind_one_that_cannot_be_read(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        write_grey(tmp_path / "in" / f"1.{suffix}", kind=suffix)
+    (tmp_path / "in" / "1.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(UsageError, match=r"1\.png and .*1\.jpg would both become .*1\.webp"):
+        make_plan([tmp_path / "in"], tmp_path / "out", suffix=".webp")
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_link_in_an_output_inside_the_input_leads_to_no_original(tmp_path: Path) -> None:
+    write_grey(tmp_path / "in" / "deeper" / "a.png")
+    (tmp_path / "in" / "out").mkdir()
+    (tmp_path / "in" / "out" / "deeper").symlink_to(tmp_path / "in" / "deeper")
+    with pytest.raises(UsageError, match=r"out/deeper/a\.png: this output is an input; .* never replaced"):
+        make_plan([tmp_path / "in"], tmp_path / "in" / "out", existing=Existing.OVERWRITE)
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_picture_beside_the_original_is_none(tmp_path: Path) -> None:
+    write_grey(tmp_path / "in" / "A.PNG")
+    write_grey(tmp_path / "in" / "A.png")  # another picture, where a disk tells capitals apart
+    plan = make_plan([tmp_path / "in" / "A.PNG"], tmp_path / "in", suffix=".png", existing=Existing.OVERWRITE)
+    assert [job.target for job in plan] == [tmp_path / "in" / "A.png"]
+
+
+def test_an_output_below_a_file_is_said_in_dry_runs_too(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "out", tmp_path / "file" / "out" / "a.png"):
+        with pytest.raises(OutputError, match=r"/file: a file stands where the output folder should be"):
+            check_output(output)
+
+
+def test_a_folder_that_takes_no_file_is_said_before_anything_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OutputError, match=r"/out: Read-only file system; choose a folder that can be written"):
+        prepare_output(tmp_path / "out" / "a.png")
+
+
+def test_a_stop_while_a_model_loads_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), output_ready(tmp_path / "new" / "out"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("plan")
+def test_a_plan_without_pictures_says_what_it_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    for name in ("a.txt", "b.zip", ".hidden.png"):
+        (tmp_path / "none" / name).touch()
+    with pytest.raises(NothingToDoError, match=r"/none: no pictures here \(2 passed over, such as a\.txt: not a"):
+        make_plan([tmp_path / "none"], tmp_path / "out")
+
+
+def test_a_folder_that_the_system_keeps_back_is_named_and_the_others_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> list[str]:
+        if path.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", refuse)
+    (tmp_path / "in" / "closed").mkdir(parents=True)
+    why = f"{tmp_path / 'in' / 'closed'}: cannot be read: Permission denied; check its permissions"
+    with pytest.raises(NothingToDoError) as caught:
+        make_plan([tmp_path / "in"], tmp_path / "out")
+    assert str(caught.value).startswith(f"{why}; ")
+    write_grey(tmp_path / "in" / "a.png")
+    plan = make_plan([tmp_path / "in"], tmp_path / "out")
+    assert (plan.num_jobs, plan.num_skipped_files, plan.unreadable) == (1, 0, (why,))
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_the_system_keeps_back_fails_the_run(
+    plan: Plan, capsys: pytest.CaptureFixture[str], *, quiet: bool
+) -> None:
+    kept_back = dataclasses.replace(plan, unreadable=("in/closed: cannot be read",))
+    with pytest.raises(typer.Exit) as left:
+        Run(kept_back, json=True, quiet=quiet, verbose=False).conclude(iter(()), "restored", {})
+    said = capsys.readouterr()
+    assert left.value.exit_code == 1
+    assert said.err.startswith("error: in/closed: cannot be read\n")
+    assert json.loads(said.out)["unreadable"] == ["in/closed: cannot be read"]
+
+
+def test_a_run_that_does_nothing_reports_nothing_but_why(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    def results() -> Iterator[FileResult]:
+        if plan.num_jobs:
+            raise OutputError("out: gone")
+        yield from ()
+
+    with pytest.raises(OutputError):
+        Run(plan, json=True, quiet=False, verbose=False).conclude(results(), "restored", {})
+    assert capsys.readouterr() == ("", "")
