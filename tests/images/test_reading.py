@@ -301,8 +301,24 @@ def test_a_padded_jpeg_is_whole(tmp_path: Path, smooth: Array, encode: Encode) -
         photo = read_photo(put(tmp_path, "b.jpg", data))
         assert np.array_equal(photo.pixels, expected)
         assert photo.warnings == ()
-    with pytest.raises(ImageError, match="damaged"):
-        read_photo(put(tmp_path, "c.jpg", whole[:-2] + b"abcabcabc" + whole[-2:]))
+    for left in (b"abcabcabc", b"\0\1" * 4):
+        with pytest.raises(ImageError, match="damaged"):
+            read_photo(put(tmp_path, "c.jpg", whole[:-2] + left + whole[-2:]))
+
+
+def test_a_jpeg_that_lacks_one_of_its_parts_is_damaged(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(128, 40, (64, 96, 3)).clip(0, 255).astype(np.uint8)
+    whole = cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1].tobytes()
+    third, fourth = whole.index(b"\xff\xd3"), whole.index(b"\xff\xd4")
+    assert read_photo(put(tmp_path, "a.jpg", whole)).warnings == ()
+    for data, damage in (
+        (whole[:third] + whole[fourth:], "found marker 0xd4 instead of RST3"),
+        (whole[:third] + whole[third + 2 :], "extraneous bytes before marker 0xd4"),
+    ):
+        with pytest.raises(ImageError, match=rf"b\.jpg: its pixels are damaged .*{damage}"):
+            read_photo(put(tmp_path, "b.jpg", data))
+        photo = read_photo(tmp_path / "b.jpg", allow_truncated=True)
+        assert "truncated or damaged" in photo.warnings[0]
 
 
 def test_a_first_frame_without_loss_stays_so(tmp_path: Path, smooth: Array) -> None:
