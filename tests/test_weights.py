@@ -88,6 +88,23 @@ def test_every_flipped_bit_is_noticed(saved: Path) -> None:
             load_weights(saved)
 
 
+@pytest.mark.parametrize("name", ["empty.safetensors", "empty.pth"])
+def test_an_empty_file_is_called_that(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(WeightsError, match=rf"{name}: the file is empty; download it again"):
+        load_weights(tmp_path / name)
+
+
+def test_a_file_that_the_system_keeps_back_is_named(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("restore.weights.find_weights", Path)
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(WeightsError, match=r"small\.safetensors: Permission denied; check the path"):
+        load_weights(saved)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 7, 100, -1])
 def test_truncated_files_are_refused(saved: Path, keep: int) -> None:
     saved.write_bytes(saved.read_bytes()[:keep])
@@ -107,6 +124,14 @@ def test_a_description_without_bottom_is_refused(saved: Path) -> None:
         load_weights(saved)
 
 
+def test_the_surroundings_that_go_with_the_training_are_half_as_large_again_as_its_largest_patches(
+    tmp_path: Path,
+) -> None:
+    training = {"config": {"patches": [{"size": 48}, {"size": 128}, {"size": 96}]}}
+    save_weights(tmp_path / "a.safetensors", randomised(SMALL), document(SMALL, training=training))
+    assert load_weights(tmp_path / "a.safetensors")[1].tlc_px_of_training == 192
+
+
 def test_patches_without_end_ask_for_no_tlc(tmp_path: Path) -> None:
     path = tmp_path / "endless.safetensors"
     training = {"config": {"patches": [{"size": float("inf")}]}}
@@ -114,9 +139,16 @@ def test_patches_without_end_ask_for_no_tlc(tmp_path: Path) -> None:
     assert load_weights(path)[1].tlc_px_of_training is None
 
 
-def test_a_newer_format_asks_for_an_upgrade(saved: Path) -> None:
-    rewrite(saved, lambda described: described | {"format_version": FORMAT_VERSION + 1})
-    with pytest.raises(WeightsError, match="upgrade restore"):
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, "1", None])
+def test_a_newer_format_asks_for_an_upgrade(saved: Path, version: object) -> None:
+    rewrite(saved, lambda described: described | {"format_version": version})
+    with pytest.raises(WeightsError, match=rf"small\.safetensors: format {version!r} is unknown.*upgrade restore"):
+        load_weights(saved)
+
+
+def test_a_description_that_is_no_object_is_refused(saved: Path) -> None:
+    save_file(load_file(saved), saved, {METADATA_KEY: "[]"})
+    with pytest.raises(WeightsError, match=r"small\.safetensors: its description is not a JSON object"):
         load_weights(saved)
 
 
@@ -150,10 +182,11 @@ def test_a_description_that_does_not_fit_is_named(tmp_path: Path, changes: dict[
         load_weights(path)
 
 
-def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_nan_are_refused(tmp_path: Path, value: float) -> None:
     network = randomised(SMALL)
     with torch.no_grad():
-        network.intro.weight[0, 0, 0, 0] = torch.nan
+        network.intro.weight[0, 0, 0, 0] = value
     save_weights(tmp_path / "nan.safetensors", network, document(SMALL))
     with pytest.raises(WeightsError, match="NaN"):
         load_weights(tmp_path / "nan.safetensors")
@@ -244,7 +277,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(tmp_path: Path, protocol
 
 
 @pytest.mark.parametrize("container", ["params", "params_ema", "state_dict", "model", "net", None])
-@pytest.mark.parametrize("prefix", ["", "module.", "netG."])
+@pytest.mark.parametrize("prefix", ["", "module.", "netG.", "module.netG."])
 def test_official_checkpoints_load_whatever_their_container(tmp_path: Path, container: str | None, prefix: str) -> None:
     reference = randomised(NAFNetConfig(4, (Stage(1), Stage(2)), Stage(1), (Stage(1), Stage(1)), padding="constant"))
     state = {prefix + key: tensor for key, tensor in reference.state_dict().items()}
@@ -253,6 +286,21 @@ def test_official_checkpoints_load_whatever_their_container(tmp_path: Path, cont
     assert info.task is None
     picture = torch.rand(1, 3, 13, 22)
     assert torch.equal(network(picture), reference(picture))
+
+
+def test_averaged_weights_go_before_those_of_the_last_step(tmp_path: Path) -> None:
+    config = NAFNetConfig(4, (Stage(1),), Stage(1), (Stage(1),), padding="constant")
+    averaged = randomised(config)
+    torch.save({"params": NAFNet(config).state_dict(), "params_ema": averaged.state_dict()}, tmp_path / "net.pth")
+    picture = torch.rand(1, 3, 8, 8)
+    assert torch.equal(load_weights(tmp_path / "net.pth")[0](picture), averaged(picture))
+
+
+def test_a_checkpoint_without_tensors_is_refused(tmp_path: Path) -> None:
+    for content in ({}, {"params": {}}, {"epoch": 3}, [torch.zeros(1)]):
+        torch.save(content, tmp_path / "net.pth")
+        with pytest.raises(WeightsError, match=r"net\.pth: holds no network weights"):
+            load_weights(tmp_path / "net.pth")
 
 
 def test_an_official_checkpoint_is_its_plain_transcription(tmp_path: Path) -> None:
@@ -291,6 +339,10 @@ def test_our_own_files_name_the_surroundings_under_tlc_themselves(saved: Path, t
     assert load_weights(saved)[1].tlc_px is None
     save_weights(tmp_path / "local.safetensors", randomised(SMALL), document(SMALL, tlc_px=96))
     assert load_weights(tmp_path / "local.safetensors")[1].tlc_px == 96
+    for impossible in (0, "96", 96.0, True):
+        save_weights(saved, randomised(SMALL), document(SMALL, tlc_px=impossible))
+        with pytest.raises(WeightsError, match=rf"small\.safetensors: TLC over {impossible!r} pixels has no meaning"):
+            load_weights(saved)
 
 
 def test_files_can_ask_for_a_self_ensemble_that_exists(saved: Path, tmp_path: Path) -> None:
@@ -323,6 +375,12 @@ def test_names_and_places() -> None:
     with pytest.raises(WeightsError, match="read from files only"):
         find_weights("https://example.org/net.pth")
     assert all(find_weights(name).is_file() for name in CATALOGUE)
+
+
+def test_shipped_weights_that_are_gone_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restore.weights.shipped_folder", lambda: tmp_path)
+    with pytest.raises(WeightsError, match=r"denoise\.safetensors: the shipped weights are missing; reinstall restore"):
+        find_weights("denoise")
 
 
 def test_a_run_folder_stands_for_its_weights(saved: Path, tmp_path: Path) -> None:
