@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from restore import __version__, cli
@@ -105,6 +108,35 @@ def test_only_a_process_of_torchrun_leaves_an_error_to_the_first(
     assert (finished.returncode, finished.stderr.count("\n")) == (2, num_lines)
 
 
+def test_the_first_process_says_an_error_and_each_its_own_broken_output(restore: Restore) -> None:
+    team = {"TORCHELASTIC_RUN_ID": "x"}
+    assert restore("denoise", "in", "", env={"RANK": "0", **team}).stderr.count("\n") == 1
+    finished = restore("degrade", sys.executable, "/proc/out", "--noise", "1", env={"RANK": "1", **team})
+    assert (finished.returncode, finished.stderr.count("\n")) == (5, 1)
+
+
+def test_an_error_shows_where_it_came_from_if_asked(restore: Restore) -> None:
+    finished = restore("denoise", "in", "out", "--debug")
+    assert finished.returncode == 2
+    first, *_, last = finished.stderr.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.startswith("error: in: no such file or folder")
+
+
+def test_a_bug_is_called_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(**_: object) -> None:
+        raise KeyError("width")
+
+    monkeypatch.setattr(cli, "app", fails)
+    monkeypatch.setattr(cli, "signals_that_stop", list)
+    monkeypatch.setattr(sys, "argv", ["restore"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: this is a bug in restore: KeyError: 'width'; run again with --debug and report it"
+
+
 def test_an_empty_argument_is_not_the_current_folder(restore: Restore) -> None:
     finished = restore("denoise", "in", "")
     assert (finished.returncode, finished.stderr.count("\n")) == (2, 1)
@@ -136,6 +168,16 @@ def test_results_that_nobody_wants_are_not_missed() -> None:
     command = [sys.executable, "-m", "restore", "models", "--json"]
     finished = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+def test_messages_that_cannot_be_written_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(console, "_err", Console(file=Full()))
+    for tell in (console.say, console.warn, console.error):
+        tell("a message")
 
 
 def test_json_holds_names_as_they_are_but_for_bytes_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:

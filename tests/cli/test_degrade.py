@@ -94,6 +94,13 @@ def test_float_tiff_keeps_the_noise_and_the_seed_makes_it(photos: Path, tmp_path
     assert np.array_equal(read(tmp_path / "single.tif"), read(tmp_path / "two/aa.tif"))
 
 
+def test_pictures_of_one_name_in_two_folders_get_noise_of_their_own(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        write(tmp_path / "in" / place / "x.png", ramp())
+    assert degrade(tmp_path / "in", tmp_path / "out", "--noise", 25).returncode == 0
+    assert not np.array_equal(*(read(tmp_path / "out" / place / "x.png") for place in ("a", "b")))
+
+
 def test_poisson_noise_grows_with_the_light(tmp_path: Path) -> None:
     dark_and_bright = np.repeat(np.array([[25, 230]], np.uint8), 100, axis=0).repeat(100, axis=1)
     source = write(tmp_path / "x.png", dark_and_bright)
@@ -186,7 +193,7 @@ def test_existing_outputs(photos: Path, tmp_path: Path) -> None:
 
 
 def test_formats_have_more_than_one_suffix(photos: Path, tmp_path: Path) -> None:
-    for name, format_ in (("x.tiff", "tif"), ("x.jpeg", "jpg")):
+    for name, format_ in (("x.tiff", "tif"), ("x.jpeg", "jpg"), ("y.png", ".PNG")):
         assert degrade(photos / "a.png", tmp_path / name, "--noise", 5, "--format", format_).returncode == 0
         assert (tmp_path / name).exists()
     assert "contradict" in errors(degrade(photos / "a.png", tmp_path / "x.png", "--noise", 5, "--format", "tif"))[0]
@@ -267,6 +274,34 @@ def test_dry_run_writes_nothing(photos: Path, tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "would degrade 3 photographs" in done.stderr
     assert not (tmp_path / "out").exists()
+    blocked = degrade(photos, photos / "a.png" / "out", "--noise", 5, "--dry-run")
+    assert blocked.returncode == 5
+    assert "a.png: a file stands where the output folder should be" in errors(blocked)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        (("--noise", 5), [NOTE_OF_JPEG, NOTE]),
+        (("--noise", 5, "--webp", 80), [NOTE_OF_JPEG]),
+        (("--noise", 5, "--jpeg", 80), []),
+        (("--noise", 5, "--reference"), [NOTE_OF_JPEG]),
+        (("--noise", 5, "--jpeg", 80, "--reference"), [NOTE_OF_JPEG]),
+        (("--camera-noise", 100, "--reference"), [NOTE_OF_JPEG]),
+    ],
+)
+def test_notes_tell_of_what_is_written_alone(
+    photos: Path, tmp_path: Path, options: tuple[object, ...], notes: list[str]
+) -> None:
+    done = degrade(photos, tmp_path / "out", *options)
+    assert [line for line in done.stderr.splitlines() if line.startswith("note: ")] == notes
+
+
+def test_a_reference_is_not_compressed_as_the_degraded_picture_is(tmp_path: Path) -> None:
+    source = write(tmp_path / "x.png", ramp())
+    assert degrade(source, tmp_path / "reference.jpg", "--jpeg", 10, "--reference").returncode == 0
+    assert degrade(source, tmp_path / "same.jpg", "--noise", 0).returncode == 0
+    assert np.array_equal(read(tmp_path / "reference.jpg"), read(tmp_path / "same.jpg"))
 
 
 def test_camera_noise_grows_with_the_iso_and_depends_on_the_colours(photos: Path, tmp_path: Path) -> None:
@@ -460,6 +495,19 @@ def test_frames_may_be_skipped_within_a_mean(tmp_path: Path) -> None:
     assert (
         "--frame-skip goes with" in errors(degrade(tmp_path / "in", tmp_path / "x", "--noise", 5, "--frame-skip", 2))[0]
     )
+
+
+def test_pictures_and_frames_larger_than_is_allowed_are_refused(photos: Path, tmp_path: Path) -> None:
+    arguments = (photos / "a.png", tmp_path / "out", "--noise", 5, "--max-pixels")
+    assert "claims 80 × 60 pixels, more than the limit of 4799" in errors(degrade(*arguments, 4799))[0]
+    assert degrade(*arguments, 4800).returncode == 0
+    frames(tmp_path / "frames", 3)
+    write(tmp_path / "frames" / "f3.png", ramp(20, 31))
+    blurred = degrade(
+        tmp_path / "frames", tmp_path / "mean", "--blur", "frames", "--num-frames", 3, "--max-pixels", 600
+    )
+    assert blurred.returncode == 1
+    assert "claims 31 × 20 pixels, more than the limit of 600" in errors(blurred)[0]
 
 
 def test_frames_that_do_not_fit_together_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -11,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from typer.testing import CliRunner
 
-from restore.cli import console, run
+from restore import pipeline
+from restore.cli import app, console, run
 from restore.cli.restoring import Request
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
-from restore.pipeline import FileResult
+from restore.pipeline import FileOptions, FileResult
 from restore.planning import Plan
 from restore.sharding import Shard
 from restore.types import Existing, FileStatus, Task
@@ -107,6 +111,34 @@ def test_a_dry_run_writes_nothing(restore: Restore, photographs: Path, tmp_path:
     finished = restore(task, photographs, "out", "--dry-run")
     assert (finished.returncode, finished.stderr.startswith("would restore 3 photographs")) == (0, True)
     assert not (tmp_path / "out").exists()
+    blocked = restore(task, photographs, photographs / "a.png" / "out", "--dry-run")
+    one_line_error(blocked, 5, "a.png: a file stands where the output folder should be")
+
+
+def test_what_is_not_said_is_as_the_help_says(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[Task, Path], task: Task
+) -> None:
+    def restore_files(_plan: Plan, _restorer: object, **options: object) -> Iterator[FileResult]:
+        asked.append(options)
+        return iter(())
+
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(pipeline, "restore_files", restore_files)
+    found = CliRunner().invoke(app, [task, str(photographs), str(tmp_path / "out"), "--model", str(weights[task])])
+    assert found.exit_code == 0, found.output
+    assert asked[0].items() >= {"sigma": None, "strength": 1.0, "options": FileOptions(quality=95)}.items()
+    if task is Task.DENOISE:  # --sigma is on 0–255, as papers state it, and the network's on 0–1
+        words = ["denoise", str(photographs), str(tmp_path / "out"), "--model", "denoise-fast", "--sigma", "51"]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        assert asked[1]["sigma"] == 0.2
+
+
+def test_a_robot_gets_lines_and_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_err", Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setenv("TERM", "xterm")
+    for stated, bars in (("", True), ("true", False)):
+        monkeypatch.setenv("CI", stated)
+        assert console.is_terminal() is bars
 
 
 def test_originals_and_earlier_results_stay(

@@ -191,6 +191,7 @@ def test_tiny_pictures_have_no_ssim(tmp_path: Path) -> None:
         (("ref", "out", "--fail-under", "psnr=9", "--fail-under", "PSNR=3"), 2, "has the limit 9 already"),
         (("ref", "out", "empty"), 3, "empty: no pictures"),
         (("ref", "out", "--csv", "ref"), 5, "is a folder"),
+        (("ref", "out", "--csv", "new.heic"), 2, "a report under the name of a picture"),
         (("ref", "out", "--csv", "new.txt", "--html", "./new.txt"), 2, "two reports in one file"),
         (("stats", "out", "--csv", "new.safetensors"), 2, "the name of statistics"),
         (("stats", "stats", "--save-statistics", "stats/0.safetensors"), 2, "is an input"),
@@ -383,7 +384,7 @@ def test_fail_under_knows_the_direction(folders: tuple[Path, Path]) -> None:
     above = score(*folders, *lower, "combined=-60")
     assert above.returncode == 1
     assert "above the limit" in above.stderr
-    assert score(folders[0], folders[0], "--fail-under", "psnr=99").returncode == 0  # ∞
+    assert score(folders[0], folders[0], "--fail-under", "psnr=99", "--fail-under", "ssim=1").returncode == 0  # ∞ and 1
 
 
 def test_several_folders_stand_side_by_side(folders: tuple[Path, Path], tmp_path: Path) -> None:
