@@ -297,7 +297,8 @@ def test_averaged_weights_go_before_those_of_the_last_step(tmp_path: Path) -> No
 
 
 def test_a_checkpoint_without_tensors_is_refused(tmp_path: Path) -> None:
-    for content in ({}, {"params": {}}, {"epoch": 3}, [torch.zeros(1)]):
+    contents: list[object] = [{}, {"params": {}}, {"epoch": 3}, [torch.zeros(1)]]
+    for content in contents:
         torch.save(content, tmp_path / "net.pth")
         with pytest.raises(WeightsError, match=r"net\.pth: holds no network weights"):
             load_weights(tmp_path / "net.pth")
