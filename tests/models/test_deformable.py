@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -114,6 +115,21 @@ def test_gradients_are_right(*, masked: bool) -> None:
         return deformable_depthwise_conv2d(*leaves[:4], mask=leaves[4] if masked else None, dilation=2)
 
     assert torch.autograd.gradcheck(run, leaves)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_the_channels_lie_in_memory_where_they_lay(memory: torch.memory_format) -> None:
+    (x, *others), _ = inputs(3, (5, 4), masked=False, dtype=torch.float32)
+    y = deformable_depthwise_conv2d(x.contiguous(memory_format=memory), *others)
+    assert y.is_contiguous(memory_format=memory)
+
+
+def test_dense_offsets_see_what_the_taps_see_and_separable_ones_three_pixels() -> None:
+    dense: Any = DeformableDepthwiseConv2d(4, 5, 3).predict
+    assert (dense.kernel_size, dense.dilation, dense.padding) == ((5, 5), (3, 3), (6, 6))
+    separable: Any = DeformableDepthwiseConv2d(4, 5, 3, offsets="separable").predict
+    first, last = separable
+    assert (first.kernel_size, last.kernel_size, last.dilation) == ((1, 1), (3, 3), (1, 1))
 
 
 def test_whole_offsets_shift_the_picture_exactly() -> None:

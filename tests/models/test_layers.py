@@ -21,6 +21,8 @@ from restore.models.layers import (
     PointwiseConv2d,
     SimpleGate,
     depthwise_conv2d,
+    enlarged,
+    halved,
     local_mean,
     mirrored_to_multiple,
     pointwise_conv2d,
@@ -148,6 +150,18 @@ def test_sca_with_a_window_knows_only_the_surroundings() -> None:
     assert 12 <= rows.max() - rows.min() + 1 <= 24
 
 
+@torch.no_grad()
+def test_a_map_longer_than_its_surroundings_in_one_direction_has_local_averages() -> None:
+    windowed, local = SCA(2, window=8), SCA(2)
+    local.local_size = 8
+    for sca, (height, width) in product((windowed, local), ((5, 40), (40, 5))):
+        x = torch.ones(1, 2, height, width)
+        x[..., height // 2 :, width // 2 :] = 9  # the far end in either direction
+        factors = sca(x)
+        assert factors.shape == x.shape
+        torch.testing.assert_close(factors[..., 0, 0], sca(torch.ones(1, 2, 1, 1))[..., 0, 0])
+
+
 def naive_local_mean(x: Tensor, size: int) -> Tensor:
     """The mean of the square around every pixel, each summed by itself, in float64."""
     height, width = x.shape[-2:]
@@ -195,6 +209,8 @@ def test_sca_under_tlc_maps_exact_local_means() -> None:
     torch.testing.assert_close(sca(x), sca[1](naive_local_mean(x, 6).float()))
     far = ((sca(x) - everywhere).norm(dim=1).amax((1, 2)) / everywhere.norm(dim=1).flatten()).max()
     assert sca.disagreement == pytest.approx(float(far), rel=1e-5)
+    sca(x[..., :6, :6])
+    assert sca.disagreement == 0
     assert sorted(sca.state_dict()) == ["1.bias", "1.weight"]
 
 
@@ -321,6 +337,8 @@ def test_large_depthwise_kernels_follow_autocast_and_what_needs_no_gradient() ->
     (direct,) = torch.autograd.grad(plain.float().square().sum(), weight)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, direct, rtol=2e-2, atol=2e-2 * float(direct.abs().max()))
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(depthwise_conv2d(x, weight, None), F.conv2d(x, weight, None, padding=2, groups=8))
 
 
 @pytest.fixture
@@ -398,20 +416,32 @@ def test_a_picture_is_mirrored_as_often_as_it_takes() -> None:
     assert done[0, 0, :, 0].tolist() == [1, 4, 1, 4, 1, 4, 1, 4]
     assert (mirrored_to_multiple(torch.full((1, 1, 1, 1), 7.0), 4) == 7).all()
     assert mirrored_to_multiple(done, 8) is done
+    assert torch.equal(mirrored_to_multiple(row.mT, 8), done.mT)
+
+
+def test_an_odd_border_is_halved_to_the_means_of_what_there_is() -> None:
+    image = torch.tensor([[[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [2.0, 4.0, 8.0]]]])
+    assert halved(image).tolist() == [[[[4, 7], [3, 8]]]]
+
+
+def test_an_enlarged_picture_goes_from_pixel_to_pixel_in_quarters() -> None:
+    column, row = (enlarged(torch.tensor([[[[0.0, 4.0]]]]).reshape(1, 1, *size)) for size in ((2, 1), (1, 2)))
+    assert column[0, 0, :, 0].tolist() == row[0, 0, 0].tolist() == [0, 1, 3, 4]
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(40, 48), (38, 45)])
 @pytest.mark.parametrize(("window", "cell", "num_cells"), [(12, 4, 3), (6, 2, 3), (16, 4, 5), (2, 1, 3)])
 def test_a_window_averages_over_cells_and_goes_smoothly_from_one_to_the_next(
-    window: int, cell: int, num_cells: int
+    window: int, cell: int, num_cells: int, height: int, width: int
 ) -> None:
     attention = SCA(1, window)
     for parameter, value in zip(attention.parameters(), (1.0, 0.0), strict=True):
         parameter.fill_(value)
-    height, width = 40, 48
     x = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
     factors = attention(x)[0, 0].double()
-    cells = x[0, 0].double().view(height // cell, cell, width // cell, cell).mean((1, 3))
+    strips = [torch.split(strip, cell, 1) for strip in torch.split(x[0, 0].double(), cell)]  # smaller at a border
+    cells = torch.tensor([[part.mean() for part in strip] for strip in strips], dtype=torch.float64)
     reach = num_cells // 2
 
     def mean_around(row: int, column: int) -> torch.Tensor:
@@ -421,7 +451,7 @@ def test_a_window_averages_over_cells_and_goes_smoothly_from_one_to_the_next(
     means = torch.stack(
         [torch.stack([mean_around(i, j) for j in range(cells.shape[1])]) for i in range(cells.shape[0])]
     )
-    for y, z in [(0, 0), (7, 9), (20, 21), (23, 30), (39, 47), (cell, 2 * cell), (38, 3)]:
+    for y, z in [(0, 0), (7, 9), (20, 21), (23, 30), (height - 1, width - 1), (cell, 2 * cell), (height - 2, 3)]:
         down, across = ((place + 0.5) / cell - 0.5 for place in (y, z))
         i, j = math.floor(down), math.floor(across)
         expected = sum(

@@ -17,7 +17,7 @@ from restore.models.attention import LSKA_KERNELS
 from restore.models.blocks import LKABlock, NAFBlock
 from restore.models.deformable import DeformableDepthwiseConv2d
 from restore.models.layers import ACTIVATIONS, NORMS, SCA, DepthwiseConv2d, SimpleGate
-from restore.models.nafnet import Stage, founding_net, half_resolution_net, nafnet_gopro, nafnet_sidd
+from restore.models.nafnet import ADDITIONS, Stage, founding_net, half_resolution_net, nafnet_gopro, nafnet_sidd
 from restore.weights import load_weights
 
 CONFIGS = {
@@ -155,6 +155,7 @@ def test_a_configuration_survives_json(name: str) -> None:
         ({"middle": {"num_blocks": 1, "norm": "batch"}}, ValueError, "norm must be one of layer, group, not 'batch'"),
         ({"middle": {"num_blocks": 1, "offsets": "many"}}, ValueError, "offsets must be one of dense, separable"),
         ({"middle": {"num_blocks": 1, "drop_path": 1.0}}, ValueError, "drop_path in"),
+        ({"middle": {"num_blocks": 1, "drop_path": -0.1}}, ValueError, "drop_path in"),
         ({"scales": 0}, ValueError, "1 to 16 scales, not 0"),
         ({"scales": 5000}, ValueError, "1 to 16 scales, not 5000"),
         (
@@ -164,9 +165,12 @@ def test_a_configuration_survives_json(name: str) -> None:
         ),
         ({"sca_limit": 0}, ValueError, "sca_limit must be larger than 0 and finite, not 0"),
         ({"width": 4097}, ValueError, "impossible: width 4097"),
+        ({"width": 0}, ValueError, "impossible: width 0"),
+        ({"padding": "circular"}, ValueError, "impossible: .* padding 'circular'"),
         ({"channels": 0}, ValueError, "impossible: .* 0 channels"),
         ({"sca_limit": float("inf")}, ValueError, "sca_limit must be larger than 0 and finite, not inf"),
         ({"sca_limit": float("nan")}, ValueError, "sca_limit must be larger than 0 and finite, not nan"),
+        ({"sca_window": 0}, ValueError, "sca_window must be 1 pixel or more, not 0"),
         ({"sca_window": -5}, ValueError, "sca_window must be 1 pixel or more, not -5"),
         ({"sca_window": 64.0}, ValueError, "sca_window must be a whole number, not 64.0"),
         ({"sigma_input": "False"}, ValueError, "sigma_input must be true or false, not 'False'"),
@@ -330,15 +334,16 @@ def test_a_batch_of_told_and_untold_pictures_equals_the_pictures_alone() -> None
     assert not torch.allclose(batch, told(image), atol=1e-3)
 
 
+@pytest.mark.parametrize("sigma", [0.2, 0.0])
 @torch.no_grad()
-def test_the_noise_level_shifts_the_first_features() -> None:
+def test_the_noise_level_shifts_the_first_features(sigma: float) -> None:
     told = told_network()
     assert told.noise_level is not None
     shifted = copy.deepcopy(told.state_dict())
-    shifted["intro.bias"] += told.noise_level.weight @ torch.tensor([10 * 0.2, 1.0])
+    shifted["intro.bias"] += told.noise_level.weight @ torch.tensor([10 * sigma, 1.0])
     image = picture(1, 3, 16, 16)
     expected = plain_net(told.config.as_dict(), shifted)(image)
-    torch.testing.assert_close(told(image, torch.tensor([0.2])), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(told(image, torch.tensor([sigma])), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_blind_network_refuses_a_noise_level() -> None:
@@ -390,6 +395,7 @@ def test_tlc_is_its_plain_transcription(name: str) -> None:
     assert (network(image) - everywhere).abs().max() > 1e-4
     assert network.statistics_disagreement() > 0
     network.use_local_statistics(None)
+    assert network.statistics_disagreement() == 0
     assert torch.equal(network(image), everywhere)
     assert network.statistics_disagreement() == 0
 
@@ -425,6 +431,13 @@ def net_of_scales(scales: int) -> NAFNet:
     network = NAFNet(replace(half_resolution_net(4), scales=scales, sigma_input=True)).eval()
     randomise(network)
     return network
+
+
+def test_parts_that_trained_weights_can_get_start_at_zeros() -> None:
+    network = NAFNet(replace(half_resolution_net(4), scales=2, sigma_input=True))
+    added = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(ADDITIONS)}
+    assert sorted(added) == ["blend.bias", "blend.weight", "coarse_intro.weight", "noise_level.weight"]
+    assert not any(tensor.any() for tensor in added.values())
 
 
 @torch.no_grad()
