@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,21 @@ def test_a_self_ensemble_averages_over_orientations(ensemble: int, directions: s
     inner = slice(1, -1), slice(1, -1)  # what rolls over the border comes from rows that complete the picture
     restored = Restorer(AlongTheRows(), ensemble=ensemble)(picture)
     np.testing.assert_allclose(restored[inner], expected[inner], atol=1e-6)
+
+
+class Askew(nn.Module):
+    """Shifts a picture downwards by a pixel and to the right by two, which no turn of its mirror image does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.roll((1, 2), (-2, -1))
+
+
+def test_a_self_ensemble_of_eight_takes_every_view_of_a_picture_once() -> None:
+    picture = random_picture("float32", 64, 128, 3)
+    directions = [*product((1, -1), (2, -2)), *product((2, -2), (1, -1))]
+    expected = np.mean([np.roll(picture, direction, (0, 1)) for direction in directions], axis=0)
+    inner = slice(2, -2), slice(2, -2)
+    np.testing.assert_allclose(Restorer(Askew(), ensemble=8)(picture)[inner], expected[inner], atol=1e-6)
 
 
 def test_a_self_ensemble_is_as_the_weights_say_unless_asked() -> None:
