@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,16 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from restore import pipeline
+from restore import inference, pipeline
 from restore.cli import app, console, run
 from restore.cli.restoring import Request
+from restore.inference import Restorer
 from restore.models import NAFNet, NAFNetConfig
 from restore.models.nafnet import Stage
 from restore.pipeline import FileOptions, FileResult
 from restore.planning import Plan
 from restore.sharding import Shard
-from restore.types import Existing, FileStatus, Task
+from restore.types import Existing, FileStatus, Precision, Task
 from restore.weights import save_weights
 
 from .conftest import Restore, files_below, load_pixels, noisy_picture, one_line_error, save
@@ -131,6 +133,30 @@ def test_what_is_not_said_is_as_the_help_says(
         words = ["denoise", str(photographs), str(tmp_path / "out"), "--model", "denoise-fast", "--sigma", "51"]
         assert CliRunner().invoke(app, words).exit_code == 0
         assert asked[1]["sigma"] == 0.2
+
+
+def test_what_is_asked_for_reaches_the_run(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[Task, Path], task: Task
+) -> None:
+    def load(model: str, *, device: str, **options: Any) -> Restorer:
+        assert device == "cpu"
+        return load_as_asked(model, device=device, **options)
+
+    def restore_files(_plan: Plan, restorer: Restorer, **options: object) -> Iterator[FileResult]:
+        assert (restorer.precision, restorer.tile, restorer.ensemble) == (Precision.BF16, 512, 4)
+        asked.append(options["options"])
+        return iter(())
+
+    asked: list[object] = []
+    load_as_asked = inference.load
+    monkeypatch.setattr(inference, "load", load)
+    monkeypatch.setattr(pipeline, "restore_files", restore_files)
+    words = [task, photographs, tmp_path / "out", "--model", weights[task], "--device", "cpu"]
+    words += ["--precision", "bf16", "--tile", 512, "--ensemble", 4, "--quality", 80, "--max-pixels", 9000]
+    words += ["--allow-truncated", "--strip-metadata"]
+    found = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    assert asked == [FileOptions(quality=80, max_pixels=9000, allow_truncated=True, strip_metadata=True)]
 
 
 def test_a_robot_gets_lines_and_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,6 +461,12 @@ def test_statistics_saved_beside_the_pictures_may_be_saved_anew(folders: tuple[P
     score_options.assert_saved(kept, reference, [restored], ["out"], measures)
 
 
+def test_pictures_with_more_pixels_than_asked_for_are_refused(folders: tuple[Path, Path]) -> None:
+    done = score(*folders, "--max-pixels", 24 * 31 - 1)
+    assert (done.returncode, "--max-pixels" in done.stderr) == (1, True)
+    assert score(*folders, "--max-pixels", 24 * 31).returncode == 0
+
+
 def test_list_metrics() -> None:
     done = score("--list-metrics")
     assert done.returncode == 0
