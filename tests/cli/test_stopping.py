@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from restore.cli import stopping
+
 COMMAND = """
 import os, signal, time
 from restore import cli
@@ -112,6 +114,48 @@ def test_a_second_signal_does_not_wait_for_the_first() -> None:
 
 def test_a_second_signal_ends_a_training_step() -> None:
     assert leaves_at_once(TRAINING)
+
+
+def test_an_echo_of_a_signal_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(stopping, "leave_at_once", left.append)
+    with stopping.StopRequest() as stop:
+        assert not stop.is_set()
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+    assert (stop.is_set(), stop.exit_code, left) == (True, 130, [])
+
+
+def test_signals_do_what_they_did_before_once_a_task_is_over() -> None:
+    def handlers() -> list[object]:
+        return [signal.getsignal(number) for number in stopping.signals_that_stop()]
+
+    before = handlers()
+    with stopping.StopRequest():
+        assert not set(handlers()) & set(before)
+    assert handlers() == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs a system with SIGHUP")
+def test_a_terminal_that_hangs_up_stops_a_command_unless_nohup_has_it_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, stops in ((signal.SIG_DFL, True), (signal.SIG_IGN, False)):
+            signal.signal(signal.SIGHUP, handler)
+            assert (signal.SIGHUP in stopping.signals_that_stop()) is stops
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("is_in_team", [True, False])
+def test_a_process_of_a_team_stops_where_the_one_that_started_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, *, is_in_team: bool
+) -> None:
+    with stopping.StopRequest(watches_parent=is_in_team) as stop:
+        assert not stop.is_set()
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert stop.is_set() is is_in_team
+    assert stop.exit_code == 143
 
 
 def test_a_signal_that_a_library_turns_into_an_error_of_its_own_stops() -> None:
