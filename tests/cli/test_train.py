@@ -18,10 +18,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
-from restore import atomic, config
+from restore import atomic, config, data, inference, training
+from restore.cli import app
+from restore.cli.pack import _packed
+from restore.cli.train import _completed, _config_of
 from restore.cli.watching import TrainingDisplay
-from restore.config import load_config
+from restore.config import Budget, TrainConfig, load_config
+from restore.data import packing
+from restore.errors import UsageError
 from restore.models import NAFNet
 from restore.types import RECIPES
 from restore.weights import load_weights, save_weights
@@ -106,6 +112,55 @@ def test_a_pack_trains_like_its_folder(restore: Restore, recipe: Path, photograp
     assert equal(weights_of(tmp_path / "one"), weights_of(tmp_path / "other"))
 
 
+def test_what_is_asked_for_reaches_the_run(recipe: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(config: TrainConfig, _material: object, run_dir: Path, **options: Any) -> Path:
+        assert config.budget == Budget(minutes=7)
+        assert options.items() >= {"device": torch.device("meta"), "init": "denoise-fast", "resume": True}.items()
+        asked.append(run_dir)
+        return run_dir / "best.safetensors"
+
+    asked: list[object] = []
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(inference, "find_device", torch.device)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    run = recipe.parent / "run"
+    words = [recipe, photographs, "--out", run, "--resume", "--init", "denoise-fast", "--device", "meta"]
+    words += ["--max-minutes", 7, "--threads", 3]
+    found = CliRunner().invoke(app, ["train", *map(str, words)], catch_exceptions=False)
+    assert (found.exit_code, asked) == (0, [3, run])
+    assert "--init counts only" not in found.output  # since the run starts
+
+
+def test_a_pack_is_as_large_as_asked_for_and_quiet_if_asked(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(folder: Path, out: Path, *, max_bytes: int, **options: Any) -> data.PackReport:
+        asked.append(max_bytes)
+        return packing.pack(folder, out, max_bytes=max_bytes, **options)
+
+    asked: list[int] = []
+    monkeypatch.setattr(data, "pack", pack)
+    for options, said in (([], "packed 3 pictures into 0.0 MB without loss\n"), (["--max-mb", "0.7", "-q"], "")):
+        out = tmp_path / f"{len(options)}.tar"
+        found = CliRunner().invoke(app, ["train", "pack", str(photographs), "--out", str(out), *options])
+        assert found.output == f"{said}{out}\n"
+    assert asked == [60_000_000, 700_000]
+
+
+def test_a_pack_says_what_became_of_the_pictures(tmp_path: Path) -> None:
+    report = data.PackReport(tmp_path, 1, 2_300_000, 100, None, (), (), 0)
+    assert _packed(report) == "packed 1 picture into 2.3 MB without loss"
+    whole = dataclasses.replace(report, num_rounded=2)
+    assert _packed(whole).endswith("without loss (2 pictures of floats rounded to 16 bits of 0 to 1)")
+    cut = dataclasses.replace(whole, quality=90, crop=512, skipped=(("a.png", "empty"), ("b", "closed")))
+    assert _packed(cut).endswith("at JPEG quality 90, cut to 512 pixels; left out a.png: empty; left out b: closed")
+
+
+def test_a_pack_needs_a_folder_to_lie_in(restore: Restore, photographs: Path) -> None:
+    refused = restore("train", "pack", photographs, "--out", "missing/pack.tar")
+    assert is_one_line(refused, 5, "missing: no such folder")
+
+
 def test_originals_are_safe_from_packs_and_runs(restore: Restore, recipe: Path, photographs: Path) -> None:
     before = (photographs / "a.png").read_bytes()
     assert is_one_line(restore("train", "pack", photographs, "--out", photographs / "a.png"), 2, "a.tar")
@@ -113,6 +168,8 @@ def test_originals_are_safe_from_packs_and_runs(restore: Restore, recipe: Path, 
     assert is_one_line(restore("train", "pack", photographs, "--out", "pack.tar"), 2, "exists")
     for out in (photographs, photographs / "run"):
         assert is_one_line(restore("train", recipe, photographs, "--out", out), 2, "another folder")
+        pairs = ("--degraded", photographs.parent / "other", "--reference", photographs)
+        assert is_one_line(restore("train", recipe, "--out", out, *pairs), 2, "another folder")
     assert (photographs / "a.png").read_bytes() == before
 
 
@@ -282,6 +339,25 @@ def test_a_run_whose_recipe_or_data_are_lost_says_how_to_go_on(
     (tmp_path / "run" / "data.json").unlink()
     lost = restore("train", "--resume", "--out", "run")
     assert is_one_line(lost, 2, "restore train run/config.toml DATA --resume --out run")
+
+
+def test_the_recipe_is_asked_for_only_where_the_one_that_a_run_kept_is_damaged(tmp_path: Path) -> None:
+    kept = tmp_path / "config.toml"
+    kept.touch()
+    for settings, is_told in (((), True), (("seed=4",), False)):  # then the setting may be wrong
+        with pytest.raises(UsageError) as refused:
+            _config_of(kept, settings, None, tmp_path)
+        assert ("name the recipe that the run began with" in str(refused.value)) is is_told
+    named = CliRunner().invoke(app, ["train", str(kept), "--out", str(tmp_path), "--show"]).exception
+    assert isinstance(named, UsageError)
+    assert "name the recipe" not in str(named)
+
+
+def test_data_of_the_other_kind_takes_the_place_of_all_that_a_run_had(tmp_path: Path) -> None:
+    photographs = {"clean": Path("photographs"), "validation": Path("apart")}
+    pairs = {"degraded": Path("bad"), "reference": Path("good")}
+    assert _completed(pairs, photographs, tmp_path) == pairs
+    assert _completed(photographs, pairs, tmp_path) == photographs
 
 
 def test_another_recipe_for_a_run_is_told_in_brief(restore: Restore, recipe: Path, photographs: Path) -> None:
