@@ -31,6 +31,7 @@ PRESETS: dict[str, NAFNetConfig] = {
     "half-naf-32-slimmer": half_resolution_net(32, encoder=(1, 3), middle=4, decoder=(2, 1)),
     "half-naf-48": half_resolution_net(48),
     "half-naf-48-medium": half_resolution_net(48, encoder=(2, 6), middle=6, decoder=(3, 2)),
+    "half-naf-48-slim-deep": half_resolution_net(48, encoder=(1, 6), middle=10, decoder=(3, 2)),
     "half-naf-48-deep": half_resolution_net(48, middle=10),
     "half-naf-48-deeper": half_resolution_net(48, encoder=(2, 6), middle=12, decoder=(4, 4)),
     "half-naf-48-large": half_resolution_net(48, encoder=(4, 6), middle=6, decoder=(4, 4)),

@@ -90,6 +90,7 @@ def test_a_network_does_the_same_one_grid_further(stem: int, window_px: int | No
         ("half-naf-32-slim", 1.00, None),
         ("half-naf-32-slimmer", 0.74, None),
         ("half-naf-48-medium", 2.46, None),
+        ("half-naf-48-slim-deep", 3.50, None),
         ("half-naf-48-deep", 3.32, None),
         ("half-naf-48-deeper", 4.15, None),
         ("half-naf-48-large", 2.60, None),
