@@ -284,10 +284,8 @@ class _Guard:
         )
 
     def _is_input(self, target: Path, folder: Path) -> bool:
-        if not target.is_relative_to(folder):
-            return False
         output_is_apart = self.output.is_relative_to(folder) and target.is_relative_to(self.output)
-        return not output_is_apart
+        return target.is_relative_to(folder) and not output_is_apart
 
 
 def _check_paths(roots: Sequence[Path], output: Path, suffix: str | None) -> None:

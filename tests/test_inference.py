@@ -253,9 +253,10 @@ def test_a_self_ensemble_averages_over_orientations(ensemble: int, directions: s
     picture = random_picture("float32", 64, 128, 3)
     shifts = {"r": (1, 1), "l": (-1, 1), "d": (1, 0), "u": (-1, 0)}
     expected = np.mean([np.roll(picture, *shifts[direction]) for direction in directions], axis=0)
-    inner = slice(1, -1), slice(1, -1)  # what rolls over the border comes from rows that complete the picture
+    # what rolls over the border of a shifted view comes from pixels that complete it
+    seen = (slice(1, -1), slice(1, -1)) if ensemble > 1 else ()
     restored = Restorer(AlongTheRows(), ensemble=ensemble)(picture)
-    np.testing.assert_allclose(restored[inner], expected[inner], atol=1e-6)
+    np.testing.assert_allclose(restored[seen], expected[seen], atol=1e-6)
 
 
 class Askew(nn.Module):

@@ -74,12 +74,9 @@ def test_an_unknown_word_is_answered_with_those_that_are_known(restore: Restore)
     assert "'--precision': 'fp8' is not one of 'auto', 'fp32'" in finished.stderr
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")]
-)
-def test_a_full_memory_is_no_bug(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
-) -> None:
+def exit_code_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Return the code that a command ends with where this error gets out of it."""
+
     def fails(**_: object) -> None:
         raise error
 
@@ -88,7 +85,16 @@ def test_a_full_memory_is_no_bug(
     monkeypatch.setattr(sys, "argv", ["restore"])
     with pytest.raises(SystemExit) as left:
         cli.main()
-    assert left.value.code == 6
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), OSError(12, "Cannot allocate memory")]
+)
+def test_a_full_memory_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    assert exit_code_of(error, monkeypatch) == 6
     assert capsys.readouterr().err == "error: out of memory; close other programs and try again\n"
 
 
@@ -124,15 +130,7 @@ def test_an_error_shows_where_it_came_from_if_asked(restore: Restore) -> None:
 
 
 def test_a_bug_is_called_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(**_: object) -> None:
-        raise KeyError("width")
-
-    monkeypatch.setattr(cli, "app", fails)
-    monkeypatch.setattr(cli, "signals_that_stop", list)
-    monkeypatch.setattr(sys, "argv", ["restore"])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 70
+    assert exit_code_of(KeyError("width"), monkeypatch) == 70
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "error: this is a bug in restore: KeyError: 'width'; run again with --debug and report it"
 
